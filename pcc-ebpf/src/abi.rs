@@ -1,0 +1,344 @@
+//! Everything that the kernel programs and the controller must agree on: map names, keys, values, mark layout, counters.
+//!
+//! All values are made of `u16`, `u32` and `u64` fields without padding: padding would be random bytes in a map key
+//! and a call of `memset` per packet. Addresses are in network order, everything else in host order.
+
+/// Version of this file. It is part of the pin path, so a controller never adopts maps of another layout.
+/// Raise it whenever a map's name, key, value, size rule or meaning changes.
+pub const ABI: u32 = 1;
+
+/// Buckets per family. A power of two, so that a hash selects one with a mask instead of a division; 1,024 give
+/// weights a resolution of 0.1 %.
+pub const BUCKETS: u32 = 1024;
+
+/// Slots of the uplink table; ids run from 1 to [`MAX_UPLINK`], slot 0 means "no uplink".
+pub const UPLINK_SLOTS: u32 = 64;
+
+/// The largest uplink id that fits the widest mark layout.
+pub const MAX_UPLINK: u32 = UPLINK_SLOTS - 1;
+
+/// Names of the maps as `bpftool map` shows them (the kernel keeps 15 bytes).
+pub mod map {
+    /// LRU: [`super::FlowKey`] → [`super::Flow`].
+    pub const FLOWS: &str = "pcc_flows";
+    /// Array: [`super::bucket_index`] → uplink id.
+    pub const BUCKETS: &str = "pcc_buckets";
+    /// Array: uplink id → [`super::Uplink`].
+    pub const UPLINKS: &str = "pcc_uplinks";
+    /// Array of one [`super::Settings`].
+    pub const SETTINGS: &str = "pcc_settings";
+    /// Hash: interface index → [`super::Device`].
+    pub const DEVICES: &str = "pcc_devices";
+    /// Per-CPU array: [`super::Counter`] → `u64`.
+    pub const COUNTERS: &str = "pcc_counters";
+    /// Per-CPU array: uplink id → [`super::Traffic`].
+    pub const TRAFFIC: &str = "pcc_traffic";
+    /// LPM trie of IPv4 destinations that are never balanced.
+    pub const BYPASS4: &str = "pcc_bypass4";
+    /// LPM trie of IPv6 destinations that are never balanced.
+    pub const BYPASS6: &str = "pcc_bypass6";
+    /// All of them, in the order in which they are pinned.
+    pub const ALL: [&str; 9] =
+        [FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6];
+}
+
+/// Names of the tc programs as `bpftool prog` shows them.
+pub mod program {
+    /// Ingress of a LAN device: classifies.
+    pub const LAN_INGRESS: &str = "pcc_lan_in";
+    /// Egress of a LAN device: confirms the flow cache from answers.
+    pub const LAN_EGRESS: &str = "pcc_lan_out";
+    /// Ingress of an uplink: marks with that uplink.
+    pub const UPLINK_INGRESS: &str = "pcc_wan_in";
+    /// Egress of an uplink: counts.
+    pub const UPLINK_EGRESS: &str = "pcc_wan_out";
+}
+
+/// One direction of a connection as the LAN side sees it. IPv4 addresses are stored as IPv4-mapped IPv6 addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// Source address, network order.
+    pub source: [u32; 4],
+    /// Destination address, network order.
+    pub destination: [u32; 4],
+    /// Source port, or the identifier of an ICMP echo, host order; 0 where there is none.
+    pub source_port: u16,
+    /// Destination port, host order; 0 where there is none.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u32,
+}
+
+/// A cached decision. Conntrack's mark always overrules it, so losing or mistaking one never moves a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Our bits of the packet mark: the value that routing rules match.
+    pub mark: u32,
+    /// Uplink id, 1 to [`MAX_UPLINK`].
+    pub uplink: u32,
+    /// [`Uplink::generation`] at the time of the decision; another value makes the entry stale.
+    pub generation: u32,
+    /// 0: tentative, chosen by the hash. 1: confirmed by a packet whose connection carried our mark.
+    pub confirmed: u32,
+    /// Seconds of the coarse monotonic clock when a packet last used the entry.
+    pub last_seen: u32,
+}
+
+/// Run-time state of one uplink.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uplink {
+    /// Raised whenever cached decisions for this uplink must be forgotten.
+    pub generation: u32,
+    /// Interface index, 0 for an unused slot.
+    pub ifindex: u32,
+    /// Our bits of a packet that leaves by this uplink.
+    pub mark: u32,
+    /// Bit 0: takes new IPv4 connections. Bit 1: takes new IPv6 connections.
+    pub live: u32,
+}
+
+/// What a tc program has to know about the device that it runs on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Uplink id, 0 for a LAN device.
+    pub uplink: u32,
+    /// Bytes before the IP header: 14 for Ethernet, 0 for tun, ppp and wg.
+    pub header_length: u32,
+}
+
+/// What holds for the whole instance. One value, replaced as a whole, except for [`Settings::active_table`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The packet-mark bits that are ours; every other bit is left alone.
+    pub mark_mask: u32,
+    /// [`MarkLayout::confirmed`].
+    pub mark_confirmed: u32,
+    /// [`MarkLayout::missed`].
+    pub mark_missed: u32,
+    /// [`MarkLayout::shift`].
+    pub mark_shift: u32,
+    /// Largest id that the layout can hold; also the mask of the id after shifting.
+    pub mark_id_mask: u32,
+    /// Seed of the hash.
+    pub seed: u32,
+    /// [`crate::classify::HashFields`] as bits.
+    pub hash_fields: u32,
+    /// Which of the two bucket tables is in force: 0 or 1.
+    pub active_table: u32,
+    /// Seconds after which an unused entry that is not TCP is decided anew.
+    pub idle_seconds: u32,
+}
+
+/// Traffic of one uplink.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets that left by this uplink.
+    pub packets_out: u64,
+    /// Bytes that left by this uplink, link-layer header included.
+    pub bytes_out: u64,
+    /// Packets that came in.
+    pub packets_in: u64,
+    /// Bytes that came in, link-layer header included.
+    pub bytes_in: u64,
+    /// Balanced connections that began on this uplink.
+    pub connections: u64,
+}
+
+/// Family index of the bucket table: IPv4.
+pub const IPV4: u32 = 0;
+/// Family index of the bucket table: IPv6.
+pub const IPV6: u32 = 1;
+
+/// Slots of the bucket map: two tables (one in force, one being written) for two families.
+pub const BUCKET_SLOTS: u32 = 2 * 2 * BUCKETS;
+
+/// Index into the bucket map. `table` and `family` are 0 or 1.
+#[inline(always)]
+pub const fn bucket_index(table: u32, family: u32, hash: u32) -> u32 {
+    ((table & 1) * 2 + (family & 1)) * BUCKETS + (hash & (BUCKETS - 1))
+}
+
+/// How our bits of the packet mark and of the conntrack mark are used.
+///
+/// From the top of the mask down: one bit that is always set ("ours": a mark of pcc never equals a small number
+/// that a script matches as a whole mark), one bit *confirmed*, one bit *missed*, and the uplink id in the rest.
+/// The conntrack mark holds "ours" and the id; its two middle bits stay 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkLayout {
+    mask: u32,
+}
+
+impl MarkLayout {
+    /// Bits 0–7. They are the only byte that none of Tailscale (`0xff0000`), mwan3 (`0x3f00`), kube-proxy (`0xc000`),
+    /// Cilium (`0xf00`) and Calico (`0xffff0000`) claims by default.
+    pub const DEFAULT: Self = Self { mask: 0xff };
+
+    /// A layout in `mask`: 4 to 9 adjacent bits. `None` for anything else.
+    pub const fn new(mask: u32) -> Option<Self> {
+        let width = mask.count_ones();
+        if width < 4 || width > 9 || (mask >> mask.trailing_zeros()).trailing_ones() != width {
+            return None;
+        }
+        Some(Self { mask })
+    }
+
+    /// All bits that are ours.
+    pub const fn mask(self) -> u32 {
+        self.mask
+    }
+
+    /// Position of the lowest bit of the id.
+    pub const fn shift(self) -> u32 {
+        self.mask.trailing_zeros()
+    }
+
+    /// Bits of the uplink id after shifting; also the largest id.
+    pub const fn max_id(self) -> u32 {
+        (1 << (self.mask.count_ones() - 3)) - 1
+    }
+
+    /// The bit that every mark of ours has.
+    pub const fn ours(self) -> u32 {
+        1 << (31 - self.mask.leading_zeros())
+    }
+
+    /// Packet mark only: the uplink was restored from the connection.
+    pub const fn confirmed(self) -> u32 {
+        self.ours() >> 1
+    }
+
+    /// Packet mark only: the flow cache had no usable entry for this packet.
+    pub const fn missed(self) -> u32 {
+        self.ours() >> 2
+    }
+
+    /// The mark of uplink `id` (1 to [`Self::max_id`]) without the two flags: what rules and conntrack hold.
+    pub const fn of(self, id: u32) -> u32 {
+        self.ours() | ((id & self.max_id()) << self.shift())
+    }
+
+    /// The bits that say which uplink: "ours" and the id. Routing rules and conntrack match under this mask.
+    pub const fn id_mask(self) -> u32 {
+        self.of(self.max_id())
+    }
+
+    /// The uplink that `mark` names, if it is one of ours.
+    pub const fn uplink(self, mark: u32) -> Option<u32> {
+        let id = (mark >> self.shift()) & self.max_id();
+        if mark & self.ours() == 0 || id == 0 { None } else { Some(id) }
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Slots of the per-CPU counter map, one for each reason.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Counter {
+            /// Every counter, in the order of its slot.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that `pcc status` and the metrics use.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// A packet used a cached decision.
+    CacheHit = "cache_hit",
+    /// A packet was hashed because the cache had no usable entry.
+    CacheMiss = "cache_miss",
+    /// A packet missed the cache although its connection already had an uplink: a cached decision was lost.
+    Relearned = "relearned",
+    /// A cached decision was confirmed by the first answer.
+    Confirmed = "confirmed",
+    /// A cached decision differed from the connection's uplink and was corrected.
+    Corrected = "corrected",
+    /// The flow cache refused an entry.
+    CacheFull = "cache_full",
+    /// The destination is in the bypass list.
+    Bypassed = "bypassed",
+    /// The destination is multicast, broadcast, link-local or unspecified.
+    NotRoutable = "not_routable",
+    /// No uplink takes new connections of this family; main decides.
+    NoUplink = "no_uplink",
+    /// Neither IPv4 nor IPv6.
+    NotIp = "not_ip",
+    /// A VLAN tag on a device that was not declared for it.
+    Vlan = "vlan",
+    /// A fragment other than the first; conntrack reassembles it.
+    Fragment = "fragment",
+    /// The headers are cut short or inconsistent.
+    Malformed = "malformed",
+    /// A packet on a device that is not in the device map.
+    UnknownDevice = "unknown_device",
+}
+
+const _: () = {
+    assert!(size_of::<FlowKey>() == 40);
+    assert!(size_of::<Flow>() == 20);
+    assert!(size_of::<Uplink>() == 16);
+    assert!(size_of::<Device>() == 8);
+    assert!(size_of::<Settings>() == 36);
+    assert!(size_of::<Traffic>() == 40);
+    assert!(MarkLayout::DEFAULT.max_id() == 31);
+    assert!(BUCKETS.is_power_of_two());
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    //! `aya::Pod` for the values that cross the system call.
+    macro_rules! pod {
+        ($($type:ty),+) => {$(
+            // SAFETY: `repr(C)`, made of integers only, and the size asserts above exclude padding.
+            unsafe impl aya::Pod for $type {}
+        )+};
+    }
+    pod!(super::FlowKey, super::Flow, super::Uplink, super::Device, super::Settings, super::Traffic);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_layout_is_the_documented_one() {
+        let layout = MarkLayout::DEFAULT;
+        assert_eq!((layout.ours(), layout.confirmed(), layout.missed()), (0x80, 0x40, 0x20));
+        assert_eq!((layout.of(1), layout.of(31), layout.id_mask()), (0x81, 0x9f, 0x9f));
+        assert_eq!(layout.uplink(0xffff_ffe2), Some(2));
+        assert_eq!(layout.uplink(0x02), None, "a small whole mark of a script is not ours");
+        assert_eq!(layout.uplink(0x80), None);
+    }
+
+    #[test]
+    fn masks_must_be_four_to_nine_adjacent_bits() {
+        for good in [0x00ff_0000, 0x0000_0ff0, 0xf000_0000, 0x0000_01ff] {
+            let layout = MarkLayout::new(good).expect("valid");
+            assert_eq!(layout.of(layout.max_id()) | layout.confirmed() | layout.missed(), good);
+        }
+        for bad in [0, 7, 0x3ff, 0xf0f0, u32::MAX] {
+            assert_eq!(MarkLayout::new(bad), None, "{bad:#x}");
+        }
+    }
+
+    #[test]
+    fn counters_fill_their_slots_without_a_gap() {
+        for (slot, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, slot, "{}", counter.name());
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The contract between the kernel programs and the controller, and the pure packet logic that both run.
+//!
+//! # Vocabulary
+//!
+//! These words, and no others, are used in code, messages and documents:
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | *uplink* | a device that leads to an ISP, with a small stable id (1..) |
+//! | *flow* | one direction of a connection as the LAN side sees it: addresses, ports, protocol |
+//! | *hash fields* | the header fields that PCC hashes ([`classify::HashFields`]) |
+//! | *bucket* | one slot of the table that a hash selects; it names an uplink ([`abi::BUCKETS`] per family) |
+//! | *mark* | our masked bits of the packet mark and of the conntrack mark ([`abi::MarkLayout`]) |
+//! | *tentative* | a mark chosen without knowing conntrack; conntrack's mark overrules it |
+//! | *generation* | a number of each uplink; raising it makes every cached decision for that uplink stale |
+//! | *verdict* | what the classifier says about one packet ([`classify::Verdict`]) |
+//!
+//! # A packet's way
+//!
+//! LAN → uplink: tc ingress of the LAN device parses the packet, looks up the flow cache and, on a miss, hashes the packet
+//! into a bucket. It writes our bits of `skb->mark`, nothing else. netfilter prerouting lets the mark of an existing
+//! connection win; routing rules turn the mark into a table; netfilter postrouting stores the uplink that the
+//! connection really leaves by in its conntrack mark. tc egress of the uplink counts.
+//!
+//! Uplink → LAN: tc ingress of the uplink marks the packet with that uplink, so that reverse-path filters and answers agree;
+//! tc egress of the LAN device sees answers after NAT was undone, marked by conntrack, and confirms or corrects the
+//! flow cache.
+#![cfg_attr(target_arch = "bpf", no_std)]
+#![cfg_attr(not(target_arch = "bpf"), forbid(unsafe_op_in_unsafe_fn))]
+
+pub mod abi;
+pub mod classify;
+pub mod flow;
+pub mod packet;

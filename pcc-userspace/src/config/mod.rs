@@ -1,0 +1,129 @@
+//! What the user asked for. Flags ([`flags`]) and TOML ([`file`]) become one [`Config`], checked by [`check`].
+//!
+//! Checks that need the host (does the device exist, is the gateway on-link) are in [`crate::plan`].
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use pcc_ebpf::abi::MarkLayout;
+use pcc_ebpf::classify::HashFields;
+
+pub mod check;
+pub mod file;
+pub mod flags;
+
+/// A checked configuration. Every rule that does not need the host holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Separates lock, socket, pins and nftables table of several instances: 1 to 32 of `[a-z0-9_-]`. Default `default`.
+    pub instance: String,
+    /// At least one; names and devices are unique.
+    pub uplinks: Vec<Uplink>,
+    /// At least one LAN device, unique, none of them an uplink.
+    pub lans: Vec<String>,
+    /// The fields that PCC hashes. Default `both-addresses`.
+    pub hash: HashFields,
+    /// Seed of the hash; `None` derives it from the boot id, so that a restart keeps the mapping.
+    pub seed: Option<u32>,
+    /// Which mark bits are ours.
+    pub marks: MarkLayout,
+    /// Destinations that are never balanced: sorted, nested prefixes merged.
+    pub bypass: Vec<IpNet>,
+    /// Entries of the flow cache; `None` derives it from `nf_conntrack_max`.
+    pub flow_entries: Option<u32>,
+    /// First of the 100 routing tables that the instance may use.
+    pub table_base: u32,
+    /// First of the 100 routing rule priorities that it may use before main; below 32,666.
+    pub priority_base: u32,
+}
+
+/// One uplink as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uplink {
+    /// What people call it; the device's name unless given. 1 to 32 of `[A-Za-z0-9._-]`.
+    pub name: String,
+    /// Linux device.
+    pub device: String,
+    /// Share of new connections in proportion to the other weights: 0 (none, but answers inbound) to 1,000.
+    pub weight: u32,
+    /// Fixed id in the marks; `None` lets the controller choose one and remember it.
+    pub id: Option<u32>,
+    /// IPv4 next hop; `None` takes the one of the default route that is there.
+    pub gateway4: Option<Ipv4Addr>,
+    /// IPv6 next hop; `None` takes the one of the default route that is there.
+    pub gateway6: Option<Ipv6Addr>,
+    /// Address translation of what leaves by it.
+    pub nat: Nat,
+    /// How its health is told.
+    pub check: Check,
+}
+
+/// Source address translation of an uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nat {
+    /// The uplink's own address replaces the source.
+    #[default]
+    Masquerade,
+    /// The source is left alone.
+    None,
+}
+
+/// Health check of one uplink. Carrier loss always counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// What to ping; `Gateway` by default.
+    pub target: Target,
+    /// Time between two pings.
+    pub interval: Duration,
+    /// Time until an unanswered ping is lost.
+    pub timeout: Duration,
+    /// Lost pings in a row that declare the uplink down, and answered ones in a row that bring it back.
+    pub count: u32,
+}
+
+/// What a health check pings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The next hop of each family; an uplink without one is judged by its carrier alone.
+    Gateway,
+    /// These addresses instead, at most one of each family.
+    Addresses(Vec<std::net::IpAddr>),
+    /// Carrier only.
+    Carrier,
+}
+
+impl Default for Check {
+    /// A silent gateway is declared down 1.6 s after its last answer at the latest.
+    fn default() -> Self {
+        Self {
+            target: Target::Gateway,
+            interval: Duration::from_millis(400),
+            timeout: Duration::from_millis(400),
+            count: 3,
+        }
+    }
+}
+
+/// Where an instance keeps its things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// `/run/pcc/<instance>`: lock, control socket, journal of what to restore.
+    pub run: PathBuf,
+    /// `/var/lib/pcc/<instance>`: ids of the uplinks.
+    pub state: PathBuf,
+    /// `/sys/fs/bpf/pcc/<instance>`: pins, in a directory per ABI number.
+    pub pins: PathBuf,
+}
+
+impl Paths {
+    /// The paths of `instance`.
+    pub fn of(instance: &str) -> Self {
+        Self {
+            run: PathBuf::from("/run/pcc").join(instance),
+            state: PathBuf::from("/var/lib/pcc").join(instance),
+            pins: PathBuf::from("/sys/fs/bpf/pcc").join(instance),
+        }
+    }
+}

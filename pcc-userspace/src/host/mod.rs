@@ -1,0 +1,232 @@
+//! The host as it is ([`Observed`]) and the only ways to change it ([`Change`]).
+//!
+//! A change is a value that prints as the command that an administrator would type; `pcc plan` shows these values and
+//! [`Host::apply`] performs the same ones. Every change is idempotent: adding what is there and removing what is
+//! gone succeed.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+pub mod conntrack;
+pub mod linux;
+pub mod netlink;
+pub mod nft;
+pub mod sysctl;
+
+/// Protocol number of our routes and rules (`ip route show proto 205`). Not in iproute2's `rt_protos`.
+pub const PROTOCOL: u8 = 205;
+/// The kernel's number of table main.
+pub const TABLE_MAIN: u32 = 254;
+
+/// An IP family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, in the order in which steps are made.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of `address`.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Frames carry an Ethernet header; false for tun, ppp, wg and the like.
+    pub ethernet: bool,
+    /// `IFF_POINTOPOINT`.
+    pub point_to_point: bool,
+    /// `IFF_UP`.
+    pub up: bool,
+    /// `IFF_LOWER_UP`.
+    pub carrier: bool,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+}
+
+/// An address of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Device that has it.
+    pub ifindex: u32,
+    /// The address with its prefix length.
+    pub network: IpNet,
+    /// The other end of a point-to-point address.
+    pub peer: Option<IpAddr>,
+    /// Scope is global (`RT_SCOPE_UNIVERSE`), and for IPv6 it is neither tentative, deprecated nor temporary.
+    pub usable_source: bool,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination; a default route has prefix length 0.
+    pub destination: IpNet,
+    /// Where it leads; empty for a blackhole.
+    pub next_hops: Vec<NextHop>,
+    /// Routing table.
+    pub table: u32,
+    /// Metric (`RTA_PRIORITY`), `None` for the family's default.
+    pub metric: Option<u32>,
+    /// Who made it (`rtm_protocol`).
+    pub protocol: u8,
+    /// Unicast, blackhole, …
+    pub kind: RouteKind,
+    /// `RTA_PREFSRC`.
+    pub preferred_source: Option<IpAddr>,
+    /// IPv4 `rtm_scope` (0 universe, 253 link); 0 for IPv6.
+    pub scope: u8,
+}
+
+/// One way of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Router; `None` for a directly connected destination.
+    pub gateway: Option<IpAddr>,
+    /// Device.
+    pub ifindex: u32,
+    /// Its name at the time of observation, for printing.
+    pub device: String,
+    /// `RTNH_F_ONLINK`: the gateway need not be in a connected network.
+    pub onlink: bool,
+    /// Share of a multipath route, 1 to 256.
+    pub weight: u16,
+}
+
+/// What a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteKind {
+    /// Forwards.
+    Unicast,
+    /// Drops without a word.
+    Blackhole,
+    /// Any other `rtm_type`.
+    Other(u8),
+}
+
+/// A routing rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Family.
+    pub family: Family,
+    /// Preference: lower ones are asked first.
+    pub priority: u32,
+    /// `FRA_FWMARK` and `FRA_FWMASK`.
+    pub mark: Option<(u32, u32)>,
+    /// Source prefix.
+    pub source: Option<IpNet>,
+    /// Table to look up; 0 for rules that do something else.
+    pub table: u32,
+    /// `suppress_prefixlength`.
+    pub suppress_prefix_length: Option<u32>,
+    /// `FIB_RULE_INVERT`: the rule applies to what does *not* match.
+    pub inverted: bool,
+    /// Who made it (`FRA_PROTOCOL`).
+    pub protocol: u8,
+}
+
+/// A packet-mark or conntrack-mark use of somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkUse {
+    /// Where it is: `nftables table inet tailscale`, `ip rule`, …
+    pub place: String,
+    /// The rule as its own tool prints it.
+    pub text: String,
+    /// The bits it looks at or sets; `None` for the whole mark.
+    pub mask: Option<u32>,
+}
+
+/// The host at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Devices.
+    pub links: Vec<Link>,
+    /// Addresses.
+    pub addresses: Vec<Address>,
+    /// Routes of all tables but `local`, without cloned ones, without multicast.
+    pub routes: Vec<Route>,
+    /// Routing rules.
+    pub rules: Vec<Rule>,
+}
+
+impl Observed {
+    /// The device called `name`.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+}
+
+/// One change of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Writes `/proc/sys/<key with / for .>`. Keys are written with slashes: `net/ipv4/ip_forward`.
+    Sysctl {
+        /// Path below `/proc/sys`.
+        key: String,
+        /// Value without a line end.
+        value: String,
+    },
+    /// Adds a route beside others to the same destination (`ip route append`), or replaces nothing if it is there.
+    AddRoute(Route),
+    /// Removes exactly this route.
+    RemoveRoute(Route),
+    /// Adds a routing rule.
+    AddRule(Rule),
+    /// Removes a routing rule.
+    RemoveRule(Rule),
+    /// One transaction of `nft -f`.
+    Nft {
+        /// What it is for, one line.
+        summary: String,
+        /// The commands.
+        script: String,
+    },
+    /// Deletes the conntrack entries whose mark has `mark` under `mask`, by one netlink message.
+    DeleteConnections {
+        /// Value.
+        mark: u32,
+        /// Bits that are compared.
+        mask: u32,
+    },
+    /// Clears the bits `mask` of every conntrack mark whose `ours` bit is set; the connections themselves stay.
+    ReleaseConnections {
+        /// Entries with this bit are ours.
+        ours: u32,
+        /// Bits to clear.
+        mask: u32,
+    },
+}
+
+/// What can be done to a host. The kernel is never mocked: the one other body, in tests, wraps this one and makes a
+/// chosen change fail.
+pub trait Host {
+    /// Reads the host.
+    fn observe(&mut self) -> anyhow::Result<Observed>;
+    /// Performs one change.
+    fn apply(&mut self, change: &Change) -> anyhow::Result<()>;
+    /// The value of `/proc/sys/<key>` without its line end; `None` where the kernel has no such key.
+    fn sysctl(&self, key: &str) -> anyhow::Result<Option<String>>;
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
