@@ -38,8 +38,7 @@ pub mod map {
     /// LPM trie of IPv6 destinations that are never balanced.
     pub const BYPASS6: &str = "pcc_bypass6";
     /// All of them, in the order in which they are pinned.
-    pub const ALL: [&str; 9] =
-        [FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6];
+    pub const ALL: [&str; 9] = [FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6];
 }
 
 /// Names of the tc programs as `bpftool prog` shows them.

@@ -1,4 +1,14 @@
+//! The tc programs: parse → decide → apply.
+//!
+//! All of them return "not mine": the next program, and then the kernel, go on with the packet. None of them drops.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-//! The tc programs.
+
+#[cfg(target_arch = "bpf")]
+mod access;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod programs;
+
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,0 +1,173 @@
+//! The only place that touches packet bytes, the kernel's packet structure and map memory.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::programs::TcContext;
+use pcc_ebpf::abi::{Counter, Device, Flow, FlowKey, IPV4, Settings, Traffic, Uplink};
+use pcc_ebpf::classify::Tables;
+use pcc_ebpf::packet::{Headers, Packet};
+
+use crate::maps;
+
+/// The linear part of a packet, checked against its end at every read.
+pub struct Linear<'a>(pub &'a TcContext);
+
+impl Linear<'_> {
+    #[inline(always)]
+    fn read<T: Copy>(&self, offset: usize) -> Option<T> {
+        let start = self.0.data() + offset;
+        if start + size_of::<T>() > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: the check above is the one that the verifier demands; every bit pattern of the integer types that
+        // `Packet` asks for is valid, and the kernel allows unaligned loads on the architectures that pcc runs on.
+        Some(unsafe { *(start as *const T) })
+    }
+}
+
+impl Packet for Linear<'_> {
+    #[inline(always)]
+    fn byte(&self, offset: usize) -> Option<u8> {
+        // Two bytes: the compiler turns a check for one into `start >= end`, from which the verifier learns nothing. No
+        // header ends with a byte that is read alone.
+        self.read::<[u8; 2]>(offset).map(|[byte, _]| byte)
+    }
+    #[inline(always)]
+    fn half(&self, offset: usize) -> Option<u16> {
+        self.read(offset)
+    }
+    #[inline(always)]
+    fn word(&self, offset: usize) -> Option<u32> {
+        self.read(offset)
+    }
+    #[inline(always)]
+    fn quad(&self, offset: usize) -> Option<[u32; 4]> {
+        self.read(offset)
+    }
+}
+
+/// The maps as the classifier sees them.
+pub struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<Flow> {
+        // SAFETY: copied at once; an entry that the LRU recycles meanwhile gives a wrong hint, which conntrack overrules.
+        unsafe { maps::FLOWS.get(key) }.copied()
+    }
+    #[inline(always)]
+    fn uplink(&self, id: u32) -> Option<Uplink> {
+        maps::UPLINKS.get(id).copied()
+    }
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> u32 {
+        maps::BUCKETS.get(index).copied().unwrap_or(0)
+    }
+    #[inline(always)]
+    fn bypassed(&self, headers: &Headers) -> bool {
+        let destination = headers.key.destination;
+        if headers.family == IPV4 {
+            maps::BYPASS4.get(&Key::new(32, destination[3])).is_some()
+        } else {
+            maps::BYPASS6.get(&Key::new(128, destination)).is_some()
+        }
+    }
+}
+
+/// The instance's settings; `None` never happens for slot 0.
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    maps::SETTINGS.get(0)
+}
+
+/// What the program has to know about its device.
+#[inline(always)]
+pub fn device(ctx: &TcContext) -> Option<Device> {
+    // SAFETY: reads of the context are checked by the verifier; the map entry is copied at once.
+    unsafe { maps::DEVICES.get((*ctx.skb.skb).ifindex) }.copied()
+}
+
+/// Stores a decision. A full cache is no error: the next packet is decided anew.
+#[inline(always)]
+pub fn remember(key: &FlowKey, flow: &Flow) {
+    if maps::FLOWS.insert(key, flow, 0).is_err() {
+        count(Counter::CacheFull);
+    }
+}
+
+/// Notes that a flow is in use.
+#[inline(always)]
+pub fn refresh(key: &FlowKey, now: u32) {
+    if let Some(flow) = maps::FLOWS.get_ptr_mut(key) {
+        // SAFETY: the pointer comes from the map; a word-sized store that races leaves one of two recent times.
+        unsafe { (*flow).last_seen = now };
+    }
+}
+
+/// Adds one to a counter.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(slot) = maps::COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the slot belongs to this CPU, and tc programs do not interrupt each other on one.
+        unsafe { *slot += 1 };
+    }
+}
+
+/// Changes the traffic counters of uplink `id`.
+#[inline(always)]
+pub fn traffic(id: u32, change: impl FnOnce(&mut Traffic)) {
+    if let Some(slot) = maps::TRAFFIC.get_ptr_mut(id) {
+        // SAFETY: as in `count`.
+        change(unsafe { &mut *slot });
+    }
+}
+
+/// The packet's mark.
+#[inline(always)]
+pub fn mark(ctx: &TcContext) -> u32 {
+    field(ctx, |skb| skb.mark)
+}
+
+/// Packets in a super packet, at least 1.
+#[inline(always)]
+pub fn segments(ctx: &TcContext) -> u64 {
+    match field(ctx, |skb| skb.gso_segs) {
+        0 => 1,
+        segments => segments as u64,
+    }
+}
+
+/// A VLAN tag was taken out of the frame by the device.
+#[inline(always)]
+pub fn is_tagged(ctx: &TcContext) -> bool {
+    field(ctx, |skb| skb.vlan_present) != 0
+}
+
+/// The network protocol in host order.
+#[inline(always)]
+pub fn ether_type(ctx: &TcContext) -> u16 {
+    u16::from_be(field(ctx, |skb| skb.protocol) as u16)
+}
+
+/// Writes `value` into the bits `mask` of the packet's mark.
+#[inline(always)]
+pub fn set_mark(ctx: &TcContext, mask: u32, value: u32) {
+    let mark = mark(ctx) & !mask | value & mask;
+    // SAFETY: the field is writable for tc programs. Volatile, or the compiler narrows the store to the bytes that
+    // change, which the verifier refuses.
+    unsafe { (&raw mut (*ctx.skb.skb).mark).write_volatile(mark) };
+}
+
+/// The coarse monotonic clock in seconds; it wraps after 136 years of uptime.
+#[inline(always)]
+pub fn now() -> u32 {
+    // SAFETY: a helper without arguments, Linux 5.11.
+    (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+}
+
+#[inline(always)]
+fn field<T>(ctx: &TcContext, read: impl FnOnce(&__sk_buff) -> T) -> T {
+    // SAFETY: the context is valid for the whole program; the verifier checks each field's access.
+    read(unsafe { &*ctx.skb.skb })
+}

@@ -1,0 +1,43 @@
+//! Every map. Sizes that depend on the host are set when the object is loaded.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    macros::btf_map,
+};
+use pcc_ebpf::abi::{BUCKET_SLOTS, Device, Flow, FlowKey, Settings, Traffic, UPLINK_SLOTS, Uplink};
+
+/// The flow cache. The controller sizes it from `nf_conntrack_max`.
+#[btf_map(name = "pcc_flows")]
+pub static FLOWS: LruHashMap<FlowKey, Flow, 65_536> = LruHashMap::new();
+
+/// Two bucket tables for two families, so that one is written while the other is in force.
+#[btf_map(name = "pcc_buckets")]
+pub static BUCKETS: Array<u32, { BUCKET_SLOTS as usize }> = Array::new();
+
+/// Uplinks by id.
+#[btf_map(name = "pcc_uplinks")]
+pub static UPLINKS: Array<Uplink, { UPLINK_SLOTS as usize }> = Array::new();
+
+/// What holds for the whole instance.
+#[btf_map(name = "pcc_settings")]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// Devices by interface index.
+#[btf_map(name = "pcc_devices")]
+pub static DEVICES: HashMap<u32, Device, 256> = HashMap::new();
+
+/// Why packets took the way they took.
+#[btf_map(name = "pcc_counters")]
+pub static COUNTERS: PerCpuArray<u64, 32> = PerCpuArray::new();
+
+/// Traffic by uplink id.
+#[btf_map(name = "pcc_traffic")]
+pub static TRAFFIC: PerCpuArray<Traffic, { UPLINK_SLOTS as usize }> = PerCpuArray::new();
+
+/// IPv4 destinations that are never balanced, in network order.
+#[btf_map(name = "pcc_bypass4")]
+pub static BYPASS4: LpmTrie<u32, u32, 4096> = LpmTrie::new();
+
+/// IPv6 destinations that are never balanced, in network order.
+#[btf_map(name = "pcc_bypass6")]
+pub static BYPASS6: LpmTrie<[u32; 4], u32, 4096> = LpmTrie::new();

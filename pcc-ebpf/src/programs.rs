@@ -1,0 +1,144 @@
+//! One program for each side and direction of the router.
+
+use aya_ebpf::bindings::TC_ACT_UNSPEC;
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use aya_log_ebpf::debug;
+use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
+use pcc_ebpf::classify::{Lesson, Tables, Verdict, classify, learn};
+use pcc_ebpf::packet::{Headers, Unread, parse};
+
+use crate::access::{self, Linear, Maps};
+
+/// Enough for Ethernet, IPv6 with extension headers, and the first bytes of TCP.
+const HEADERS: u32 = 192;
+
+/// LAN ingress: classifies what the LAN sends.
+#[classifier]
+pub fn pcc_lan_in(ctx: TcContext) -> i32 {
+    if let Some((settings, device)) = context(&ctx) {
+        match headers(&ctx, &device) {
+            Ok(headers) => mark_by_flow(&ctx, settings, &headers),
+            Err(reason) => access::count(reason),
+        }
+    }
+    TC_ACT_UNSPEC
+}
+
+/// LAN egress: learns from answers, which conntrack has marked and whose translation is undone.
+#[classifier]
+pub fn pcc_lan_out(ctx: TcContext) -> i32 {
+    if let Some((settings, device)) = context(&ctx)
+        && access::mark(&ctx) & settings.mark_confirmed != 0
+        && let Ok(headers) = headers(&ctx, &device)
+        && headers.cacheable
+    {
+        let answered = headers.key.reversed();
+        let lesson = learn(&Maps, settings, access::mark(&ctx), &answered, access::now());
+        if let Lesson::Remember(flow, counter) = lesson {
+            access::remember(&answered, &flow);
+            access::count(counter);
+        }
+    }
+    TC_ACT_UNSPEC
+}
+
+/// Uplink ingress: the packet belongs to the uplink that it came in on. Reverse-path filters look at the mark before
+/// conntrack can restore it.
+#[classifier]
+pub fn pcc_wan_in(ctx: TcContext) -> i32 {
+    if let Some((settings, device)) = context(&ctx) {
+        if let Some(uplink) = Maps.uplink(device.uplink) {
+            access::set_mark(&ctx, settings.mark_mask, uplink.mark);
+        }
+        access::traffic(device.uplink, |traffic| {
+            traffic.packets_in += access::segments(&ctx);
+            traffic.bytes_in += ctx.len() as u64;
+        });
+    }
+    TC_ACT_UNSPEC
+}
+
+/// Uplink egress: counts. A packet with our mark that conntrack did not confirm begins a connection.
+#[classifier]
+pub fn pcc_wan_out(ctx: TcContext) -> i32 {
+    if let Some((settings, device)) = context(&ctx) {
+        let mark = access::mark(&ctx) & settings.mark_mask;
+        let confirmed = mark & settings.mark_confirmed != 0;
+        access::traffic(device.uplink, |traffic| {
+            traffic.packets_out += access::segments(&ctx);
+            traffic.bytes_out += ctx.len() as u64;
+            if mark != 0 && !confirmed {
+                traffic.connections += 1;
+            }
+        });
+        if confirmed && mark & settings.mark_missed != 0 {
+            access::count(Counter::Relearned);
+        }
+    }
+    TC_ACT_UNSPEC
+}
+
+#[inline(always)]
+fn context(ctx: &TcContext) -> Option<(&'static Settings, Device)> {
+    let Some(device) = access::device(ctx) else {
+        access::count(Counter::UnknownDevice);
+        return None;
+    };
+    Some((access::settings()?, device))
+}
+
+/// Parses the linear part, and once more after pulling the headers into it.
+#[inline(always)]
+fn headers(ctx: &TcContext, device: &Device) -> Result<Headers, Counter> {
+    if access::is_tagged(ctx) {
+        return Err(Counter::Vlan);
+    }
+    let mut result = parse(&Linear(ctx), device.header_length, access::ether_type(ctx));
+    if result == Err(Unread::Short) {
+        let _ = ctx.pull_data(ctx.len().min(HEADERS));
+        result = parse(&Linear(ctx), device.header_length, access::ether_type(ctx));
+    }
+    match result {
+        Ok(headers) => Ok(headers),
+        Err(Unread::Short) => Err(Counter::Malformed),
+        Err(Unread::Skip(counter)) => Err(counter),
+    }
+}
+
+#[inline(always)]
+fn mark_by_flow(ctx: &TcContext, settings: &Settings, headers: &Headers) {
+    let now = access::now();
+    match classify(&Maps, settings, headers, now) {
+        Verdict::Cached { mark, refresh } => {
+            access::set_mark(ctx, settings.mark_mask, mark);
+            access::count(Counter::CacheHit);
+            if refresh {
+                access::refresh(&headers.key, now);
+            }
+        }
+        Verdict::Hashed { mark, remember } => {
+            access::set_mark(ctx, settings.mark_mask, mark);
+            access::count(Counter::CacheMiss);
+            if let Some(flow) = remember {
+                access::remember(&headers.key, &flow);
+            }
+            let FlowKey { source_port, destination_port, protocol, .. } = headers.key;
+            debug!(
+                ctx,
+                "new flow: protocol {} ports {} -> {}: mark {:x}", protocol, source_port, destination_port, mark
+            );
+        }
+        Verdict::Leave(counter) => access::count(counter),
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// GPL-compatible, as some helpers demand.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
