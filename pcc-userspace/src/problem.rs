@@ -21,8 +21,26 @@ impl Problem {
     }
 }
 
-/// Renders `error` with its causes on one line and the hint of the innermost [`Problem`] on the next.
+/// Everything that is wrong with one input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let messages: Vec<_> = self.0.iter().map(|problem| problem.message.as_str()).collect();
+        out.write_str(&messages.join("; "))
+    }
+}
+
+/// Renders `error` with its causes on one line and the hint of the innermost [`Problem`] on the next; [`Problems`] one
+/// after the other.
 pub fn report(error: &anyhow::Error) -> impl fmt::Display {
+    if let Some(Problems(problems)) = error.downcast_ref() {
+        let lines = problems.iter().map(|Problem { message, hint }| format!("error: {message}\nhint: {hint}"));
+        return lines.collect::<Vec<_>>().join("\n");
+    }
     let mut text = format!("error: {error:#}");
     if let Some(problem) = error.chain().rev().find_map(|cause| cause.downcast_ref::<Problem>()) {
         text.push_str("\nhint: ");

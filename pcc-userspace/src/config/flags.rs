@@ -1,1 +1,220 @@
-//! Being written.
+//! The flags that `run`, `plan` and `check` share. They are laid over what the file says.
+
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::file::{At, Draft, Place, UplinkDraft, Words};
+use crate::problem::Problem;
+
+/// Configuration by flags.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Configuration")]
+pub struct ConfigFlags {
+    /// Configuration file (TOML).
+    ///
+    /// Flags are laid over it: `--wan` and `--lan` replace the lists of the file, though an uplink that the file
+    /// describes keeps its settings; `--bypass` adds to the file; every other flag overrides the file's value.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Uplink devices, in order: `eth0,eth1`. May be repeated.
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
+    pub wan: Vec<String>,
+
+    /// LAN devices: `eth2,eth3`. May be repeated.
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
+    pub lan: Vec<String>,
+
+    /// Weights of the uplinks, in the order of `--wan` or of the file: `3,1`. 0 to 1000 each, 1 unless given.
+    ///
+    /// An uplink with weight 0 takes no new connections from the LAN but answers those that come in on it.
+    #[arg(long, value_name = "WEIGHTS", value_delimiter = ',')]
+    pub weights: Vec<i64>,
+
+    /// What is hashed, in RouterOS's words [default: both-addresses].
+    ///
+    /// One of src-address, dst-address, both-addresses, src-port, dst-port, both-ports, src-address-and-port,
+    /// dst-address-and-port, both-addresses-and-ports.
+    #[arg(long, value_name = "FIELDS")]
+    pub hash: Option<String>,
+
+    /// Next hop of an uplink: `eth0=192.0.2.1`, `eth0=fe80::1`. May be repeated.
+    ///
+    /// Without it the next hop is that of the default route that the device has.
+    #[arg(long, value_name = "UPLINK=ADDRESS")]
+    pub gateway: Vec<Assignment>,
+
+    /// Address translation of an uplink: `eth0=masquerade` (the default) or `eth0=none`. May be repeated.
+    #[arg(long, value_name = "UPLINK=NAT")]
+    pub nat: Vec<Assignment>,
+
+    /// What the health check of an uplink pings: `eth0=1.1.1.1`, `eth0=gateway` or `eth0=carrier`. May be repeated.
+    ///
+    /// `gateway` (the default) pings the next hop of each family, `carrier` pings nothing. At most one address of
+    /// each family: `eth0=1.1.1.1,2606:4700:4700::1111`.
+    #[arg(long, value_name = "UPLINK=TARGET")]
+    pub check: Vec<Assignment>,
+
+    /// Time between two pings of every uplink, 50ms to 1h [default: 400ms].
+    #[arg(long, value_name = "TIME")]
+    pub check_interval: Option<String>,
+
+    /// Time until an unanswered ping is lost, 10ms to 1m [default: 400ms].
+    #[arg(long, value_name = "TIME")]
+    pub check_timeout: Option<String>,
+
+    /// Lost pings in a row that take an uplink down, and answered ones that bring it back, 1 to 100 [default: 3].
+    #[arg(long, value_name = "NUMBER")]
+    pub check_count: Option<i64>,
+
+    /// Destinations that are never balanced: `10.0.0.0/8,2001:db8::/32`. May be repeated.
+    #[arg(long, value_name = "PREFIXES", value_delimiter = ',')]
+    pub bypass: Vec<String>,
+
+    /// Seed of the hash, 0 to 4294967295 [default: derived from the boot id].
+    ///
+    /// The same seed on two routers gives the same choice of uplinks.
+    #[arg(long, value_name = "NUMBER", value_parser = number)]
+    pub seed: Option<i64>,
+
+    /// The bits of packet and conntrack marks that are pcc's: 4 to 9 adjacent ones [default: 0xff].
+    #[arg(long, value_name = "MASK", value_parser = number)]
+    pub mark_mask: Option<i64>,
+
+    /// Entries of the flow cache, 64 to 16777216 [default: derived from nf_conntrack_max].
+    #[arg(long, value_name = "NUMBER", value_parser = number)]
+    pub flow_entries: Option<i64>,
+
+    /// Name of the instance, which separates lock, socket, pins and nftables table [default: default].
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
+}
+
+/// `UPLINK=VALUE`, the uplink by device or by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Device or name.
+    pub uplink: String,
+    /// The rest.
+    pub value: String,
+}
+
+impl FromStr for Assignment {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (uplink, value) = text.split_once('=').ok_or("expected `UPLINK=VALUE`")?;
+        Ok(Self { uplink: uplink.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl ConfigFlags {
+    /// Lays the flags over `draft`. The problems are those that only flags can have.
+    pub fn apply(&self, draft: &mut Draft) -> Vec<Problem> {
+        if !self.wan.is_empty() {
+            let described = std::mem::take(&mut draft.uplink);
+            draft.uplink = self.wan.iter().map(|device| wanted_uplink(device, &described)).collect();
+        }
+        if !self.lan.is_empty() {
+            draft.lan = self.lan.iter().map(|device| At::flag("--lan", device.clone())).collect();
+        }
+        draft.bypass.extend(self.bypass.iter().map(|prefix| At::flag("--bypass", prefix.clone())));
+        set("--hash", self.hash.as_ref(), &mut draft.hash);
+        set("--seed", self.seed.as_ref(), &mut draft.seed);
+        set("--mark-mask", self.mark_mask.as_ref(), &mut draft.mark_mask);
+        set("--flow-entries", self.flow_entries.as_ref(), &mut draft.flow_entries);
+        set("--instance", self.instance.as_ref(), &mut draft.instance);
+        for uplink in &mut draft.uplink {
+            set("--check-interval", self.check_interval.as_ref(), &mut uplink.check.interval);
+            set("--check-timeout", self.check_timeout.as_ref(), &mut uplink.check.timeout);
+            set("--check-count", self.check_count.as_ref(), &mut uplink.check.count);
+        }
+
+        let mut problems = Vec::new();
+        problems.extend(self.apply_weights(&mut draft.uplink));
+        problems.extend(each("--gateway", &self.gateway, &mut draft.uplink, |uplink, at| {
+            let family = if at.value.parse::<Ipv6Addr>().is_ok() { &mut uplink.gateway6 } else { &mut uplink.gateway };
+            *family = Some(at);
+        }));
+        problems.extend(each("--nat", &self.nat, &mut draft.uplink, |uplink, at| uplink.nat = Some(at)));
+        problems.extend(each("--check", &self.check, &mut draft.uplink, |uplink, at| {
+            let mut words = match uplink.check.target.take() {
+                Some(At { value: Words::Many(words), place: Place::Flag(_) }) => words,
+                _ => Vec::new(),
+            };
+            words.extend(at.value.split(',').map(str::to_owned));
+            uplink.check.target = Some(At { value: Words::Many(words), place: at.place });
+        }));
+        problems
+    }
+
+    fn apply_weights(&self, uplinks: &mut [UplinkDraft]) -> Option<Problem> {
+        if self.weights.is_empty() {
+            return None;
+        }
+        for (uplink, weight) in uplinks.iter_mut().zip(&self.weights) {
+            uplink.weight = Some(At::flag("--weights", *weight));
+        }
+        (uplinks.len() != self.weights.len()).then(|| {
+            let devices: Vec<_> = uplinks.iter().map(|uplink| uplink.device.value.as_str()).collect();
+            Problem::new(
+                format!(
+                    "`--weights`: {} given for {}",
+                    count(self.weights.len(), "weight"),
+                    count(uplinks.len(), "uplink")
+                ),
+                format!("give one for each of `{}`, in this order", devices.join(",")),
+            )
+        })
+    }
+}
+
+/// The uplink of the file with this device, or a new one.
+fn wanted_uplink(device: &str, described: &[UplinkDraft]) -> UplinkDraft {
+    let found = described.iter().find(|uplink| uplink.device.value == device);
+    found.cloned().unwrap_or_else(|| UplinkDraft::new(At::flag("--wan", device.to_owned())))
+}
+
+fn set<T: Clone>(flag: &'static str, given: Option<&T>, field: &mut Option<At<T>>) {
+    if let Some(value) = given {
+        *field = Some(At::flag(flag, value.clone()));
+    }
+}
+
+/// Applies assignments to the uplinks that they name.
+fn each(
+    flag: &'static str,
+    assignments: &[Assignment],
+    uplinks: &mut [UplinkDraft],
+    mut apply: impl FnMut(&mut UplinkDraft, At<String>),
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for Assignment { uplink: wanted, value } in assignments {
+        let by_device = uplinks.iter().position(|uplink| uplink.device.value == *wanted);
+        let by_name =
+            || uplinks.iter().position(|uplink| uplink.name.as_ref().is_some_and(|name| name.value == *wanted));
+        match by_device.or_else(by_name) {
+            Some(index) => apply(&mut uplinks[index], At::flag(flag, value.clone())),
+            None => problems.push(Problem::new(
+                format!("`{flag}`: no uplink `{wanted}`"),
+                "name a device of `--wan`, or an uplink of the configuration file",
+            )),
+        }
+    }
+    problems
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A decimal number, or a hexadecimal one with `0x`. Ranges are checked later, together with those of the file.
+fn number(text: &str) -> Result<i64, std::num::ParseIntError> {
+    match text.strip_prefix("0x") {
+        Some(digits) => i64::from_str_radix(digits, 16),
+        None => text.parse(),
+    }
+}

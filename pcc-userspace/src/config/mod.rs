@@ -10,20 +10,24 @@ use ipnet::IpNet;
 use pcc_ebpf::abi::MarkLayout;
 use pcc_ebpf::classify::HashFields;
 
+use crate::problem::{Problem, Problems};
+
 pub mod check;
 pub mod file;
 pub mod flags;
+#[cfg(test)]
+mod tests;
 
 /// A checked configuration. Every rule that does not need the host holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Separates lock, socket, pins and nftables table of several instances: 1 to 32 of `[a-z0-9_-]`. Default `default`.
+    /// Separates lock, socket, pins and nftables table of several instances: 1 to 32 of `[a-z0-9_-]`.
     pub instance: String,
     /// At least one; names and devices are unique.
     pub uplinks: Vec<Uplink>,
     /// At least one LAN device, unique, none of them an uplink.
     pub lans: Vec<String>,
-    /// The fields that PCC hashes. Default `both-addresses`.
+    /// The fields that PCC hashes.
     pub hash: HashFields,
     /// Seed of the hash; `None` derives it from the boot id, so that a restart keeps the mapping.
     pub seed: Option<u32>,
@@ -37,6 +41,39 @@ pub struct Config {
     pub table_base: u32,
     /// First of the 100 routing rule priorities that it may use before main; below 32,666.
     pub priority_base: u32,
+}
+
+impl Config {
+    /// Default of [`Self::instance`].
+    pub const INSTANCE: &str = "default";
+    /// Default of [`Self::hash`].
+    pub const HASH: HashFields = HashFields::BOTH_ADDRESSES;
+    /// Default of [`Self::table_base`].
+    pub const TABLE_BASE: u32 = 20_500;
+    /// Default of [`Self::priority_base`].
+    pub const PRIORITY_BASE: u32 = 32_500;
+
+    /// The configuration that the flags and the file named by them describe. Fails with [`Problems`], or if the file
+    /// cannot be read.
+    pub fn load(flags: &flags::ConfigFlags) -> anyhow::Result<Self> {
+        let Some(path) = &flags.config else { return Ok(Self::build(flags, file::Source::default())?) };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Problem::new(format!("cannot read `{}`: {error}", path.display()), "`--config` names a TOML file")
+        })?;
+        Ok(Self::build(flags, file::Source { name: &path.display().to_string(), text: &text })?)
+    }
+
+    /// [`Self::load`] without reading: `source` is the file, empty if there is none.
+    pub fn build(flags: &flags::ConfigFlags, source: file::Source<'_>) -> Result<Self, Problems> {
+        let mut draft = file::parse(source).map_err(|problem| Problems(vec![problem]))?;
+        let mut problems = flags.apply(&mut draft);
+        match check::check(&draft, source) {
+            Ok(config) if problems.is_empty() => return Ok(config),
+            Ok(_) => {}
+            Err(more) => problems.extend(more),
+        }
+        Err(Problems(problems))
+    }
 }
 
 /// One uplink as configured.
@@ -58,6 +95,13 @@ pub struct Uplink {
     pub nat: Nat,
     /// How its health is told.
     pub check: Check,
+}
+
+impl Uplink {
+    /// Default of [`Self::weight`].
+    pub const WEIGHT: u32 = 1;
+    /// The largest weight.
+    pub const MAX_WEIGHT: u32 = 1000;
 }
 
 /// Source address translation of an uplink.

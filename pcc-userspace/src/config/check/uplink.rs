@@ -1,0 +1,174 @@
+//! The `[[uplink]]` tables.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use pcc_ebpf::abi::{MAX_UPLINK, MarkLayout};
+
+use super::super::file::{At, CheckDraft, Place, UplinkDraft};
+use super::super::{Check, Nat, Target, Uplink};
+use super::{Checker, NAME_LENGTH, is_plain};
+use crate::problem::Problem;
+
+const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+
+impl Checker<'_> {
+    pub(super) fn uplinks(&mut self, drafts: &[UplinkDraft], marks: Option<MarkLayout>) -> Vec<Uplink> {
+        let room = marks.map_or(MAX_UPLINK, MarkLayout::max_id);
+        let Some(first) = drafts.first() else {
+            let hint = "name them: `--wan eth0,eth1`, or `[[uplink]]` with `device = \"eth0\"` in the file";
+            self.problems.push(Problem::new("no uplink", hint));
+            return Vec::new();
+        };
+        if drafts.len() > room as usize {
+            let what = format!("{} uplinks, but the mark mask has room for {room}", drafts.len());
+            self.refuse(first.device.place, "device", what, "use a wider `mark_mask`, or fewer uplinks");
+        }
+        let uplinks: Vec<_> = drafts.iter().map(|draft| self.uplink(draft, room)).collect();
+        if uplinks.iter().all(|uplink| uplink.weight == 0) {
+            let place = first.weight.as_ref().map_or(first.device.place, |at| at.place);
+            self.refuse(place, "weight", "all weights are 0", "give at least one uplink a weight of 1 or more");
+        }
+        for (index, (draft, uplink)) in drafts.iter().zip(&uplinks).enumerate() {
+            let (before, after) = (&uplinks[..index], uplinks.get(index + 1..).unwrap_or_default());
+            if before.iter().any(|other| other.device == uplink.device) {
+                let what = format!("uplink `{}` is there twice", uplink.device);
+                self.refuse(draft.device.place, "device", what, "name each device once");
+            } else if let Some(at) = &draft.name
+                && (before.iter().any(|other| other.name == uplink.name)
+                    || before.iter().chain(after).any(|other| other.device == uplink.name))
+            {
+                let what = format!("`{}` names another uplink", uplink.name);
+                self.refuse(at.place, "name", what, "give each uplink a name of its own");
+            }
+            if let Some(at) = &draft.id
+                && before.iter().any(|other| other.id.is_some() && other.id == uplink.id)
+            {
+                let what = format!("`{}` is the id of another uplink", at.value);
+                self.refuse(at.place, "id", what, "ids are unique; without one an uplink gets a free one");
+            }
+        }
+        uplinks
+    }
+
+    fn uplink(&mut self, draft: &UplinkDraft, room: u32) -> Uplink {
+        self.device(&draft.device, "device");
+        let gateway4 = draft.gateway.as_ref().and_then(|at| self.gateway(at, "gateway", ipv4));
+        let gateway6 = draft.gateway6.as_ref().and_then(|at| self.gateway(at, "gateway6", ipv6));
+        Uplink {
+            name: self.name(draft),
+            device: draft.device.value.clone(),
+            weight: self.number(draft.weight.as_ref(), "weight", 0..=Uplink::MAX_WEIGHT).unwrap_or(Uplink::WEIGHT),
+            id: self.number(draft.id.as_ref(), "id", 1..=room),
+            gateway4,
+            gateway6,
+            nat: self.nat(draft.nat.as_ref()),
+            check: self.health_check(&draft.check),
+        }
+    }
+
+    fn name(&mut self, draft: &UplinkDraft) -> String {
+        let Some(At { value, place }) = &draft.name else { return draft.device.value.clone() };
+        if !(1..=NAME_LENGTH).contains(&value.len()) || !value.bytes().all(is_plain) {
+            let what = format!("`{value}` cannot name an uplink");
+            self.refuse(*place, "name", what, format!("1 to {NAME_LENGTH} of letters, digits, `.`, `_` and `-`"));
+        }
+        value.clone()
+    }
+
+    fn nat(&mut self, at: Option<&At<String>>) -> Nat {
+        let Some(At { value, place }) = at else { return Nat::default() };
+        match value.as_str() {
+            "masquerade" => return Nat::Masquerade,
+            "none" => return Nat::None,
+            _ => {}
+        }
+        self.refuse(
+            *place,
+            "nat",
+            format_args!("`{value}` is no kind of address translation"),
+            "`masquerade` or `none`",
+        );
+        Nat::default()
+    }
+
+    /// A next hop; `family` takes the addresses of the right one.
+    fn gateway<A>(&mut self, at: &At<String>, key: &str, family: fn(IpAddr) -> Option<A>) -> Option<A> {
+        let address = self.host_address(&at.value, at.place, key)?;
+        let gateway = family(address);
+        if gateway.is_none() {
+            let what = format!("`{address}` is of the other IP family");
+            self.refuse(at.place, key, what, "`gateway` is the IPv4 next hop, `gateway6` the IPv6 one");
+        }
+        gateway
+    }
+
+    fn host_address(&mut self, text: &str, place: Place, key: &str) -> Option<IpAddr> {
+        let Ok(address) = text.parse::<IpAddr>() else {
+            let hint = "such as `192.0.2.1` or `fe80::1`, without prefix length and device";
+            self.refuse(place, key, format_args!("`{text}` is no IP address"), hint);
+            return None;
+        };
+        let good = match address {
+            IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
+            IpAddr::V6(v6) => {
+                !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || v6.to_ipv4_mapped().is_some())
+            }
+        };
+        if !good {
+            let what = format!("`{address}` is not the address of another host");
+            self.refuse(place, key, what, "a unicast address is needed");
+        }
+        good.then_some(address)
+    }
+
+    fn health_check(&mut self, draft: &CheckDraft) -> Check {
+        let default = Check::default();
+        Check {
+            target: self.target(draft),
+            interval: self.duration(draft.interval.as_ref(), "interval", INTERVAL).unwrap_or(default.interval),
+            timeout: self.duration(draft.timeout.as_ref(), "timeout", TIMEOUT).unwrap_or(default.timeout),
+            count: self.number(draft.count.as_ref(), "count", 1..=100).unwrap_or(default.count),
+        }
+    }
+
+    fn target(&mut self, draft: &CheckDraft) -> Target {
+        let Some(At { value, place }) = &draft.target else { return Target::Gateway };
+        let words = value.as_slice();
+        match words {
+            [word] if word == "gateway" => return Target::Gateway,
+            [word] if word == "carrier" => return Target::Carrier,
+            _ => {}
+        }
+        let addresses: Vec<_> = words.iter().filter_map(|word| self.host_address(word, *place, "target")).collect();
+        let of_ipv4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+        if words.is_empty() || of_ipv4 > 1 || addresses.len() - of_ipv4 > 1 {
+            let hint = "`gateway`, `carrier`, or one IPv4 address, one IPv6 address or both";
+            self.refuse(*place, "target", "a health check pings one address of each family", hint);
+        }
+        Target::Addresses(addresses)
+    }
+
+    fn duration(&mut self, at: Option<&At<String>>, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let At { value, place } = at?;
+        let duration = humantime::parse_duration(value).ok();
+        if duration.is_some_and(|duration| range.contains(&duration)) {
+            return duration;
+        }
+        let [first, last] = [range.start(), range.end()].map(|limit| humantime::format_duration(*limit).to_string());
+        let what = if duration.is_some() { "is out of range" } else { "is no duration" };
+        let what = format!("`{value}` {what}");
+        self.refuse(*place, key, what, format!("{first} to {last}, written as `400ms` or `2s`"));
+        None
+    }
+}
+
+fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    if let IpAddr::V4(address) = address { Some(address) } else { None }
+}
+
+fn ipv6(address: IpAddr) -> Option<Ipv6Addr> {
+    if let IpAddr::V6(address) = address { Some(address) } else { None }
+}
