@@ -4,13 +4,17 @@
 //! [`Host::apply`] performs the same ones. Every change is idempotent: adding what is there and removing what is
 //! gone succeed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+pub mod clash;
 pub mod conntrack;
+mod display;
 pub mod linux;
+mod message;
 pub mod netlink;
 pub mod nft;
 pub mod sysctl;
@@ -139,14 +143,27 @@ pub struct Rule {
     pub protocol: u8,
 }
 
+/// Which of the two marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mark {
+    /// `meta mark`, fwmark.
+    Packet,
+    /// `ct mark`, CONNMARK.
+    Connection,
+}
+
 /// A packet-mark or conntrack-mark use of somebody else.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MarkUse {
     /// Where it is: `nftables table inet tailscale`, `ip rule`, …
     pub place: String,
     /// The rule as its own tool prints it.
     pub text: String,
-    /// The bits it looks at or sets; `None` for the whole mark.
+    /// The mark that it uses.
+    pub mark: Mark,
+    /// It sets bits; otherwise it looks at them.
+    pub sets: bool,
+    /// The bits it looks at or sets, at least one; `None` for the whole mark.
     pub mask: Option<u32>,
 }
 
@@ -197,6 +214,8 @@ pub enum Change {
     },
     /// Deletes the conntrack entries whose mark has `mark` under `mask`, by one netlink message.
     DeleteConnections {
+        /// Only this family's; `None` for both.
+        family: Option<Family>,
         /// Value.
         mark: u32,
         /// Bits that are compared.
@@ -220,6 +239,12 @@ pub trait Host {
     fn apply(&mut self, change: &Change) -> anyhow::Result<()>;
     /// The value of `/proc/sys/<key>` without its line end; `None` where the kernel has no such key.
     fn sysctl(&self, key: &str) -> anyhow::Result<Option<String>>;
+    /// What others do with marks: everything but the nftables table `inet <own_table>` and the rules of our protocol.
+    fn mark_uses(&mut self, own_table: &str, observed: &Observed) -> anyhow::Result<Vec<MarkUse>>;
+    /// The comment of the nftables table `inet <table>`; `None` if there is no such table.
+    fn table_comment(&mut self, table: &str) -> anyhow::Result<Option<String>>;
+    /// Counts the connections whose mark has the bit `ours`, by their mark under `mask`.
+    fn count_by_mark(&mut self, ours: u32, mask: u32) -> anyhow::Result<BTreeMap<u32, u64>>;
 }
 
 impl fmt::Display for Family {

@@ -1,1 +1,87 @@
-//! TODO
+//! nftables through the `nft` program, which is the authority on its own language.
+
+use std::io::{ErrorKind, Write};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::problem::Problem;
+
+/// Runs `script` as one transaction: all of it holds afterwards, or nothing changed.
+pub fn apply(script: &str) -> Result<()> {
+    nft(&["-f", "-"], script).map(drop)
+}
+
+/// All rules as nft's JSON, without the elements of named sets and maps.
+pub fn ruleset() -> Result<serde_json::Value> {
+    serde_json::from_str(&nft(&["-j", "-t", "list", "ruleset"], "")?).context("reading the output of `nft -j`")
+}
+
+/// All rules as text with their handles, without the elements of named sets and maps.
+pub fn listing() -> Result<String> {
+    nft(&["-a", "-t", "list", "ruleset"], "")
+}
+
+/// The comment of the table `inet <table>`, empty where it has none; `None` if there is no such table.
+pub fn table_comment(table: &str) -> Result<Option<String>> {
+    let name = format!("table inet {table}");
+    if !nft(&["list", "tables"], "")?.lines().any(|line| line == name) {
+        return Ok(None);
+    }
+    // nft 1.0.6 leaves comments of tables out of its JSON.
+    let listing = nft(&["-t", "list", "table", "inet", table], "")?;
+    Ok(Some(comment(&listing).unwrap_or_default().to_owned()))
+}
+
+/// The comment of the table that `listing` begins with.
+fn comment(listing: &str) -> Option<&str> {
+    listing.lines().nth(1)?.trim().strip_prefix("comment \"")?.strip_suffix('"')
+}
+
+fn nft(arguments: &[&str], input: &str) -> Result<String> {
+    let output = run(arguments, input)?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        let words = words.trim();
+        // A crash says nothing.
+        bail!("nft: {}", if words.is_empty() { output.status.to_string() } else { words.to_owned() });
+    }
+    String::from_utf8(output.stdout).context("reading the output of `nft`")
+}
+
+fn run(arguments: &[&str], input: &str) -> Result<Output> {
+    let started = Command::new("nft")
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match started {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Problem::new("`nft` is not installed", "apt install nftables").into());
+        }
+        started => started.context("starting `nft`")?,
+    };
+    // nft reads all of its input before it writes. If it ends early, its own words say why.
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(input.as_bytes()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error).context("writing to `nft`"),
+            _ => {}
+        }
+    }
+    child.wait_with_output().context("waiting for `nft`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_comment_of_the_table_itself_counts() {
+        assert_eq!(comment("table inet pcc {\n\tcomment \"a1 b2\"\n\tset s {"), Some("a1 b2"));
+        assert_eq!(comment("table inet pcc {\n\tset s {\n\t\tcomment \"no\"\n"), None);
+        assert_eq!(comment("table inet pcc {\n}\n"), None);
+        assert_eq!(comment(""), None);
+    }
+}

@@ -1,0 +1,279 @@
+//! Routing messages of the kernel to and from the values of this module. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType, RouteVia,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+
+use super::{Address, Family, Link, NextHop, Route, RouteKind, Rule};
+
+/// The kernel's number of table local.
+const TABLE_LOCAL: u32 = 255;
+
+/// A device; `None` for a message without a name.
+pub fn link(message: &LinkMessage) -> Option<Link> {
+    let flags = message.header.flags;
+    let (mut name, mut mtu) = (None, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(value) => name = Some(value.clone()),
+            LinkAttribute::Mtu(value) => mtu = *value,
+            _ => {}
+        }
+    }
+    Some(Link {
+        index: message.header.index,
+        name: name?,
+        ethernet: matches!(message.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback),
+        point_to_point: flags.contains(LinkFlags::Pointopoint),
+        up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp),
+        mtu,
+    })
+}
+
+/// An address; `None` for what is neither IPv4 nor IPv6.
+pub fn address(message: &AddressMessage) -> Option<Address> {
+    let (mut address, mut local, mut flags) = (None, None, AddressFlags::empty());
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(value) => address = Some(*value),
+            AddressAttribute::Local(value) => local = Some(*value),
+            AddressAttribute::Flags(value) => flags = *value,
+            _ => {}
+        }
+    }
+    // With both, `IFA_ADDRESS` is the other end.
+    let own = local.or(address)?;
+    // `IFA_F_SECONDARY` means "temporary" for IPv6 and nothing bad for IPv4.
+    let unfit = if own.is_ipv6() {
+        AddressFlags::Secondary | AddressFlags::Deprecated | AddressFlags::Tentative | AddressFlags::Dadfailed
+    } else {
+        AddressFlags::empty()
+    };
+    Some(Address {
+        ifindex: message.header.index,
+        network: IpNet::new(own, message.header.prefix_len).ok()?,
+        peer: address.filter(|peer| *peer != own),
+        usable_source: message.header.scope == AddressScope::Universe && !flags.intersects(unfit),
+    })
+}
+
+/// A route; `None` for those that [`super::Observed::routes`] leaves out. `devices` names the devices by index.
+pub fn route(message: &RouteMessage, devices: &BTreeMap<u32, String>) -> Option<Route> {
+    let header = &message.header;
+    let kind = match header.kind {
+        RouteType::Unicast => RouteKind::Unicast,
+        RouteType::BlackHole => RouteKind::Blackhole,
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast => return None,
+        other => RouteKind::Other(other.into()),
+    };
+    // The rest of a route that depends on source or TOS has no meaning without them; as a default it still names a gateway.
+    let conditional = header.source_prefix_length != 0 || header.tos != 0;
+    if header.flags.contains(RouteFlags::Cloned) || (conditional && header.destination_prefix_length != 0) {
+        return None;
+    }
+    let mut route = Route {
+        destination: unspecified(header.address_family, header.destination_prefix_length)?,
+        next_hops: Vec::new(),
+        table: header.table.into(),
+        metric: None,
+        protocol: header.protocol.into(),
+        kind,
+        preferred_source: None,
+        scope: header.scope.into(),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(value) => {
+                route.destination = IpNet::new(ip(value)?, header.destination_prefix_length).ok()?;
+            }
+            RouteAttribute::Table(value) => route.table = *value,
+            RouteAttribute::Priority(value) => route.metric = Some(*value),
+            RouteAttribute::PrefSource(value) => route.preferred_source = ip(value),
+            RouteAttribute::MultiPath(hops) => {
+                route.next_hops.extend(hops.iter().map(|message| {
+                    let onlink = message.flags.contains(RouteNextHopFlags::Onlink);
+                    let hop = Hop { ifindex: message.interface_index, onlink, weight: u16::from(message.hops) + 1 };
+                    next_hop(hop, &message.attributes, devices)
+                }));
+            }
+            RouteAttribute::Oif(ifindex) => {
+                let onlink = header.flags.contains(RouteFlags::Onlink);
+                let hop = Hop { ifindex: *ifindex, onlink, weight: 1 };
+                route.next_hops.push(next_hop(hop, &message.attributes, devices));
+            }
+            _ => {}
+        }
+    }
+    // For these the kernel names `lo`.
+    if route.kind != RouteKind::Unicast {
+        route.next_hops.clear();
+    }
+    (route.table != TABLE_LOCAL).then_some(route)
+}
+
+/// A rule; `None` for what is neither IPv4 nor IPv6.
+pub fn rule(message: &RuleMessage) -> Option<Rule> {
+    let header = &message.header;
+    let mut rule = Rule {
+        family: family(header.family)?,
+        priority: 0,
+        mark: None,
+        source: None,
+        table: header.table.into(),
+        suppress_prefix_length: None,
+        inverted: header.flags.contains(RuleFlags::Invert),
+        protocol: 0,
+    };
+    let (mut mark, mut mask) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Priority(value) => rule.priority = *value,
+            RuleAttribute::FwMark(value) => mark = Some(*value),
+            RuleAttribute::FwMask(value) => mask = Some(*value),
+            RuleAttribute::Source(value) => rule.source = IpNet::new(*value, header.src_len).ok(),
+            RuleAttribute::Table(value) => rule.table = *value,
+            // The kernel writes -1 for "none".
+            RuleAttribute::SuppressPrefixLen(value) => {
+                rule.suppress_prefix_length = (*value != u32::MAX).then_some(*value);
+            }
+            RuleAttribute::Protocol(value) => rule.protocol = (*value).into(),
+            _ => {}
+        }
+    }
+    if header.action != RuleAction::ToTable {
+        rule.table = 0;
+    }
+    if mark.is_some() || mask.is_some() {
+        rule.mark = Some((mark.unwrap_or(0), mask.unwrap_or(u32::MAX)));
+    }
+    Some(rule)
+}
+
+/// The message that adds or removes `route`.
+pub fn route_message(route: &Route) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(route.family());
+    message.header.destination_prefix_length = route.destination.prefix_len();
+    message.header.protocol = route.protocol.into();
+    message.header.scope = route.scope.into();
+    message.header.kind = match route.kind {
+        RouteKind::Unicast => RouteType::Unicast,
+        RouteKind::Blackhole => RouteType::BlackHole,
+        RouteKind::Other(kind) => kind.into(),
+    };
+    let attributes = &mut message.attributes;
+    if route.destination.prefix_len() != 0 {
+        attributes.push(RouteAttribute::Destination(route.destination.network().into()));
+    }
+    attributes.push(RouteAttribute::Table(route.table));
+    attributes.extend(route.metric.map(RouteAttribute::Priority));
+    attributes.extend(route.preferred_source.map(|source| RouteAttribute::PrefSource(source.into())));
+    match route.next_hops.as_slice() {
+        [hop] => {
+            attributes.push(RouteAttribute::Oif(hop.ifindex));
+            attributes.extend(hop.gateway.map(|gateway| gateway_attribute(gateway, route.family())));
+            message.header.flags.set(RouteFlags::Onlink, hop.onlink);
+        }
+        [] => {}
+        hops => {
+            let hops = hops.iter().map(|hop| multipath_message(hop, route.family())).collect();
+            attributes.push(RouteAttribute::MultiPath(hops));
+        }
+    }
+    message
+}
+
+/// The message that adds or removes `rule`.
+pub fn rule_message(rule: &Rule) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = address_family(rule.family);
+    message.header.src_len = rule.source.map_or(0, |source| source.prefix_len());
+    message.header.action = RuleAction::ToTable;
+    message.header.flags.set(RuleFlags::Invert, rule.inverted);
+    let attributes = &mut message.attributes;
+    attributes.push(RuleAttribute::Priority(rule.priority));
+    attributes.push(RuleAttribute::Table(rule.table));
+    attributes.push(RuleAttribute::Protocol(rule.protocol.into()));
+    attributes.extend(rule.source.map(|source| RuleAttribute::Source(source.network())));
+    if let Some((mark, mask)) = rule.mark {
+        attributes.extend([RuleAttribute::FwMark(mark), RuleAttribute::FwMask(mask)]);
+    }
+    attributes.extend(rule.suppress_prefix_length.map(RuleAttribute::SuppressPrefixLen));
+    message
+}
+
+/// How the kernel names `family`.
+pub fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+fn family(family: AddressFamily) -> Option<Family> {
+    Family::BOTH.into_iter().find(|known| address_family(*known) == family)
+}
+
+fn unspecified(of: AddressFamily, length: u8) -> Option<IpNet> {
+    let address: IpAddr = match family(of)? {
+        Family::V4 => [0; 4].into(),
+        Family::V6 => [0; 16].into(),
+    };
+    IpNet::new(address, length).ok()
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+/// A hop from its attributes and those that only one of the two notations has.
+fn next_hop(hop: Hop, attributes: &[RouteAttribute], devices: &BTreeMap<u32, String>) -> NextHop {
+    let gateway = attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(gateway) => ip(gateway),
+        RouteAttribute::Via(RouteVia::Inet(gateway)) => Some((*gateway).into()),
+        RouteAttribute::Via(RouteVia::Inet6(gateway)) => Some((*gateway).into()),
+        _ => None,
+    });
+    NextHop {
+        gateway,
+        ifindex: hop.ifindex,
+        device: devices.get(&hop.ifindex).cloned().unwrap_or_default(),
+        onlink: hop.onlink,
+        weight: hop.weight,
+    }
+}
+
+struct Hop {
+    ifindex: u32,
+    onlink: bool,
+    weight: u16,
+}
+
+fn multipath_message(hop: &NextHop, family: Family) -> RouteNextHop {
+    let mut message = RouteNextHop::default();
+    message.interface_index = hop.ifindex;
+    message.hops = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
+    message.flags.set(RouteNextHopFlags::Onlink, hop.onlink);
+    message.attributes.extend(hop.gateway.map(|gateway| gateway_attribute(gateway, family)));
+    message
+}
+
+fn gateway_attribute(gateway: IpAddr, family: Family) -> RouteAttribute {
+    match (gateway, family) {
+        (IpAddr::V6(gateway), Family::V4) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+        (gateway, _) => RouteAttribute::Gateway(gateway.into()),
+    }
+}
