@@ -4,6 +4,19 @@
 //! sockets and the clock are touched only in [`host`], [`dataplane`], [`health::probe`], [`control`] and [`controller`].
 #![forbid(unsafe_code)]
 
+pub mod buckets;
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod controller;
+pub mod dataplane;
+pub mod health;
 pub mod host;
+pub mod instance;
+pub mod journal;
+pub mod plan;
 pub mod problem;
+pub mod ruleset;
+pub mod status;
+pub mod survey;
+pub mod topology;

@@ -1,0 +1,208 @@
+//! The command line: one function a command.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::flags::ConfigFlags;
+use crate::config::{Config, Paths};
+use crate::control::{self, Answer, Request};
+use crate::controller;
+use crate::host::linux::Linux;
+use crate::instance::{self, Instance};
+use crate::journal::{Journal, Lock};
+use crate::problem::Problem;
+use crate::survey;
+
+/// Multi-WAN load balancing by per-connection hash, with the classifier in the kernel.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = "Exit status: 0 success, 1 failure, 2 wrong usage.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Balance connections until interrupted; then leave the host as it was.
+    Run(Run),
+    /// Print what `run` would do, step by step, and change nothing.
+    Plan(Configured),
+    /// Check the configuration and the host without changing anything.
+    Check(Configured),
+    /// Show uplinks, their state, shares and connections.
+    Status {
+        #[command(flatten)]
+        instance: InstanceFlag,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change an uplink of a running instance.
+    Uplink {
+        /// Its name or device.
+        name: String,
+        #[command(subcommand)]
+        change: UplinkChange,
+        #[command(flatten)]
+        instance: InstanceFlag,
+    },
+    /// Remove everything that an instance left on the host, also after a crash.
+    Down {
+        #[command(flatten)]
+        instance: InstanceFlag,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Run {
+    #[command(flatten)]
+    config: ConfigFlags,
+    /// Leave the data path running when the controller stops; the next start adopts it, `pcc down` removes it.
+    #[arg(long)]
+    keep: bool,
+    /// Log packets that begin a flow: 0 (off) to 5. Costs time for every packet.
+    #[arg(long, value_name = "LEVEL", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
+    packet_log: u8,
+}
+
+#[derive(Args, Debug)]
+struct Configured {
+    #[command(flatten)]
+    config: ConfigFlags,
+}
+
+#[derive(Args, Debug)]
+struct InstanceFlag {
+    /// Name of the instance.
+    #[arg(long, value_name = "NAME", default_value = Config::INSTANCE, global = true)]
+    instance: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum UplinkChange {
+    /// Give it another weight until the next start: 0 to 1000. Connections that are there stay.
+    Weight {
+        /// The weight.
+        weight: u32,
+    },
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn execute(self) -> Result<()> {
+        match self.command {
+            Command::Run(flags) => run(&flags),
+            Command::Plan(flags) => plan(&flags.config),
+            Command::Check(flags) => check(&flags.config),
+            Command::Status { instance, json } => status(&instance.instance, json),
+            Command::Uplink { name, change: UplinkChange::Weight { weight }, instance } => {
+                control::ask(&Paths::of(&instance.instance).run, &Request::Weight { uplink: name, weight }).map(drop)
+            }
+            Command::Down { instance } => down(&instance.instance),
+        }
+    }
+}
+
+fn run(flags: &Run) -> Result<()> {
+    let config = Config::load(&flags.config)?;
+    let paths = Paths::of(&config.instance);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        // Before anything is changed, so that an impatient Ctrl-C cannot leave half a start behind.
+        let interrupted = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let host = Box::new(Linux::open()?);
+        let (mut instance, warnings) = Instance::start(config, paths, host, flags.packet_log, &mut |_| Ok(()))?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        if flags.packet_log > 0 {
+            log_packets(&mut instance)?;
+        }
+        let uplinks: Vec<&str> = instance.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
+        tracing::info!(
+            "ready: {} over {}{}",
+            instance.config.lans.join(", "),
+            uplinks.join(", "),
+            if instance.plane.adopted() { "; adopted the running data path" } else { "" }
+        );
+        let instance = controller::run(instance, [interrupted, terminated]).await?;
+        if flags.keep {
+            tracing::info!("stopped; the data path goes on, `pcc down` removes it");
+            return Ok(());
+        }
+        stopped(instance.stop())
+    })
+}
+
+fn plan(flags: &ConfigFlags) -> Result<()> {
+    let config = Config::load(flags)?;
+    let survey = survey::survey(&config, &Paths::of(&config.instance), &mut Linux::open()?)?;
+    for warning in &survey.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut out = std::io::stdout().lock();
+    for step in &survey.steps {
+        writeln!(out, "{step}")?;
+    }
+    Ok(())
+}
+
+fn check(flags: &ConfigFlags) -> Result<()> {
+    let config = Config::load(flags)?;
+    let survey = survey::survey(&config, &Paths::of(&config.instance), &mut Linux::open()?)?;
+    for warning in &survey.warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!("the configuration is valid and this host can run it");
+    Ok(())
+}
+
+fn status(instance: &str, json: bool) -> Result<()> {
+    let Answer::Status(status) = control::ask(&Paths::of(instance).run, &Request::Status)? else {
+        anyhow::bail!("the controller answered something else");
+    };
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+    } else {
+        write!(out, "{}", status.table())?;
+    }
+    Ok(())
+}
+
+fn down(instance: &str) -> Result<()> {
+    let paths = Paths::of(instance);
+    let journal = Journal::load(&paths.run)?;
+    if journal.is_none() && !paths.pins.exists() {
+        tracing::info!("instance `{instance}` left nothing on this host");
+        return Ok(());
+    }
+    let _lock = Lock::take(&paths.run, instance)?;
+    stopped(instance::teardown(&mut Linux::open()?, &paths, &journal.unwrap_or_default()))
+}
+
+fn stopped(result: Result<(), Vec<anyhow::Error>>) -> Result<()> {
+    let Err(errors) = result else { return Ok(()) };
+    controller::log_errors("leaving the host as it was", &errors);
+    Err(Problem::new(
+        format!("{} steps of the clean-up failed", errors.len()),
+        "the log above names them; `pcc down` tries again",
+    )
+    .into())
+}
+
+/// Forwards aya-log's records to the log.
+fn log_packets(instance: &mut Instance) -> Result<()> {
+    let mut logger = aya_log::EbpfLogger::init(instance.plane.ebpf()).context("reading packet logs")?;
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(std::time::Duration::from_millis(200));
+        loop {
+            interval.tick().await;
+            logger.flush();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,369 @@
+//! The only code that knows aya: loads the object, pins, adopts, attaches, and gives the maps types.
+//!
+//! Everything is pinned below `<pins>/<abi>/`: maps by name, links as `<ifindex>-<program>`. Whoever loads next finds
+//! them and goes on with the same maps; dropping a [`DataPlane`] leaves the kernel side running.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle, qdisc_add_clsact,
+    qdisc_detach_program,
+};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader, Pod};
+use ipnet::IpNet;
+use pcc_ebpf::abi::{
+    ABI, BUCKETS, Counter, Device, Flow, FlowKey, IPV4, IPV6, Settings, Traffic, Uplink, bucket_index, map, program,
+};
+use pcc_ebpf::flow;
+
+use crate::problem::Problem;
+
+/// The compiled programs.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pcc-ebpf"));
+
+/// Place of our filters where the kernel has no TCX. The priority is below the first that the kernel hands out.
+const CLSACT: (u16, TcHandle) = (0xbfff, TcHandle::new(0, 1));
+
+/// The loaded programs and their maps.
+pub struct DataPlane {
+    ebpf: Ebpf,
+    pins: PathBuf,
+    adopted: bool,
+    clsact: Vec<String>,
+}
+
+/// Which side of the router a device is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Towards the clients.
+    Lan,
+    /// Towards an ISP.
+    Uplink,
+}
+
+impl Side {
+    /// Its programs, ingress first.
+    pub const fn programs(self) -> [(&'static str, TcAttachType); 2] {
+        match self {
+            Self::Lan => [(program::LAN_INGRESS, TcAttachType::Ingress), (program::LAN_EGRESS, TcAttachType::Egress)],
+            Self::Uplink => {
+                [(program::UPLINK_INGRESS, TcAttachType::Ingress), (program::UPLINK_EGRESS, TcAttachType::Egress)]
+            }
+        }
+    }
+}
+
+impl DataPlane {
+    /// Loads the object, with new maps or with those pinned below `pins` by an earlier run of the same ABI.
+    /// `flow_entries` sizes a new flow cache; `log_level` is aya-log's (0: no logging code at all).
+    ///
+    /// # Errors
+    /// No bpffs at `pins`, no rights, or a kernel that refuses a program, with its reason.
+    pub fn load(pins: &Path, flow_entries: u32, log_level: u8) -> Result<Self> {
+        let pins = pins.join(ABI.to_string());
+        let adopted = map::ALL.iter().all(|name| pins.join(name).exists());
+        create_pin_directory(&pins)?;
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(map::FLOWS, flow_entries);
+        loader.override_global(aya_log::LEVEL, &log_level, false);
+        for name in map::ALL {
+            loader.map_pin_path(name, pins.join(name));
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(|error| refused(error.into()))?;
+        for (name, _) in Side::Lan.programs().into_iter().chain(Side::Uplink.programs()) {
+            classifier(&mut ebpf, name)?.load().map_err(|error| refused(anyhow!(error).context(name)))?;
+        }
+        Ok(Self { ebpf, pins, adopted, clsact: Vec::new() })
+    }
+
+    /// The maps were there before: their contents are those of the connections that are alive.
+    pub const fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Devices to which this run added a clsact qdisc, for want of TCX.
+    pub fn clsact_devices(&self) -> &[String] {
+        &self.clsact
+    }
+
+    /// The aya object, for log readers and tests.
+    pub const fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// The instance's settings.
+    pub fn settings(&self) -> Result<Settings> {
+        Ok(self.array(map::SETTINGS)?.get(&0, 0)?)
+    }
+
+    /// Replaces the instance's settings.
+    pub fn set_settings(&mut self, settings: &Settings) -> Result<()> {
+        Ok(self.array_mut::<Settings>(map::SETTINGS)?.set(0, settings, 0)?)
+    }
+
+    /// The state of uplink `id`.
+    pub fn uplink(&self, id: u32) -> Result<Uplink> {
+        Ok(self.array(map::UPLINKS)?.get(&id, 0)?)
+    }
+
+    /// Replaces the state of uplink `id`.
+    pub fn set_uplink(&mut self, id: u32, uplink: Uplink) -> Result<()> {
+        Ok(self.array_mut::<Uplink>(map::UPLINKS)?.set(id, uplink, 0)?)
+    }
+
+    /// The bucket table in force for `family` ([`IPV4`] or [`IPV6`]).
+    pub fn buckets(&self, family: u32) -> Result<Vec<u32>> {
+        let table = self.settings()?.active_table;
+        let buckets = self.array::<u32>(map::BUCKETS)?;
+        (0..BUCKETS).map(|hash| Ok(buckets.get(&bucket_index(table, family, hash), 0)?)).collect()
+    }
+
+    /// Puts new bucket tables of both families in force, in one step: the table that is not in use is written, then
+    /// the switch is thrown.
+    pub fn publish_buckets(&mut self, ipv4: &[u32], ipv6: &[u32]) -> Result<()> {
+        let mut settings = self.settings()?;
+        let next = settings.active_table ^ 1;
+        let mut buckets = self.array_mut::<u32>(map::BUCKETS)?;
+        for (family, table) in [(IPV4, ipv4), (IPV6, ipv6)] {
+            for (hash, uplink) in (0..BUCKETS).zip(table) {
+                buckets.set(bucket_index(next, family, hash), uplink, 0)?;
+            }
+        }
+        settings.active_table = next;
+        self.set_settings(&settings)
+    }
+
+    /// Makes the bypass list exactly `prefixes`.
+    pub fn set_bypass(&mut self, prefixes: &[IpNet]) -> Result<()> {
+        let mut wanted4 = BTreeSet::new();
+        let mut wanted6 = BTreeSet::new();
+        for prefix in prefixes {
+            let length = u32::from(prefix.prefix_len());
+            let words = flow::words(prefix.network());
+            match prefix {
+                IpNet::V4(_) => wanted4.insert((length, words[3])),
+                IpNet::V6(_) => wanted6.insert((length, words)),
+            };
+        }
+        let map = self.ebpf.map_mut(map::BYPASS4).context("map of the bypass list")?;
+        sync_trie(LpmTrie::<_, u32, u32>::try_from(map)?, &wanted4)?;
+        let map = self.ebpf.map_mut(map::BYPASS6).context("map of the bypass list")?;
+        sync_trie(LpmTrie::<_, [u32; 4], u32>::try_from(map)?, &wanted6)
+    }
+
+    /// The cached decision for a flow.
+    pub fn flow(&self, key: &FlowKey) -> Result<Option<Flow>> {
+        let map = self.ebpf.map(map::FLOWS).context("map of flows")?;
+        match HashMap::<_, FlowKey, Flow>::try_from(map)?.get(key, 0) {
+            Ok(flow) => Ok(Some(flow)),
+            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Every counter, summed over CPUs.
+    pub fn counters(&self) -> Result<Vec<(Counter, u64)>> {
+        let map = PerCpuArray::<_, u64>::try_from(self.ebpf.map(map::COUNTERS).context("map of counters")?)?;
+        Counter::ALL.iter().map(|counter| Ok((*counter, map.get(&(*counter as u32), 0)?.iter().sum()))).collect()
+    }
+
+    /// Traffic of uplink `id`, summed over CPUs.
+    pub fn traffic(&self, id: u32) -> Result<Traffic> {
+        let map = PerCpuArray::<_, Traffic>::try_from(self.ebpf.map(map::TRAFFIC).context("map of traffic")?)?;
+        Ok(map.get(&id, 0)?.iter().fold(Traffic::default(), |sum, cpu| Traffic {
+            packets_out: sum.packets_out + cpu.packets_out,
+            bytes_out: sum.bytes_out + cpu.bytes_out,
+            packets_in: sum.packets_in + cpu.packets_in,
+            bytes_in: sum.bytes_in + cpu.bytes_in,
+            connections: sum.connections + cpu.connections,
+        }))
+    }
+
+    /// Attaches the programs of `side` to the device, or puts them in the place of those that an earlier run left:
+    /// the device is never without one in between.
+    pub fn attach(&mut self, name: &str, ifindex: u32, side: Side, device: Device) -> Result<()> {
+        HashMap::<_, u32, Device>::try_from(self.ebpf.map_mut(map::DEVICES).context("map of devices")?)?
+            .insert(ifindex, device, 0)
+            .with_context(|| format!("telling the programs about `{name}`"))?;
+        for (program, direction) in side.programs() {
+            self.attach_program(name, ifindex, program, direction)
+                .with_context(|| format!("attaching `{program}` to `{name}`"))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the pins and map entries of every device whose index is not in `keep`, detaching what is left of it.
+    pub fn detach_others(&mut self, keep: &[u32]) -> Result<()> {
+        let mut devices =
+            HashMap::<_, u32, Device>::try_from(self.ebpf.map_mut(map::DEVICES).context("map of devices")?)?;
+        let gone: Vec<u32> = devices.keys().filter_map(Result::ok).filter(|ifindex| !keep.contains(ifindex)).collect();
+        for ifindex in gone {
+            devices.remove(&ifindex)?;
+        }
+        for pin in link_pins(&self.pins)? {
+            if !pin.file_name().and_then(link_ifindex).is_some_and(|ifindex| keep.contains(&ifindex)) {
+                fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_program(&mut self, device: &str, ifindex: u32, name: &str, direction: TcAttachType) -> Result<()> {
+        let pin = self.pins.join(format!("{ifindex}-{name}"));
+        let program = classifier(&mut self.ebpf, name)?;
+        if let Ok(old) = PinnedLink::from_pin(&pin) {
+            let replaced = SchedClassifierLink::try_from(FdLink::from(old))
+                .map_err(anyhow::Error::from)
+                .and_then(|link| Ok(program.attach_to_link(link)?));
+            match replaced {
+                Ok(id) => return leave_attached(program, id),
+                // ENOLINK: the device vanished and its index was given to another one.
+                Err(_) => fs::remove_file(&pin)?,
+            }
+        }
+        match program.attach_with_options(device, direction, TcAttachOptions::TcxOrder(LinkOrder::first())) {
+            Ok(id) => {
+                let link: FdLink = program.take_link(id)?.try_into()?;
+                link.pin(&pin)?;
+                Ok(())
+            }
+            Err(error) if lacks_tcx(&error) => self.attach_filter(device, name, direction),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The way of kernels before 6.6: a filter in the clsact qdisc.
+    fn attach_filter(&mut self, device: &str, name: &str, direction: TcAttachType) -> Result<()> {
+        if qdisc_add_clsact(device).is_ok() {
+            self.clsact.push(device.to_owned());
+        }
+        let program = classifier(&mut self.ebpf, name)?;
+        let (priority, handle) = CLSACT;
+        let old = SchedClassifierLink::attached(device, direction, priority, handle, None)?;
+        let id = program.attach_to_link(old).or_else(|_| {
+            let options = NlOptions { priority, handle, classid: None };
+            program.attach_with_options(device, direction, TcAttachOptions::Netlink(options))
+        })?;
+        leave_attached(program, id)
+    }
+
+    fn array<V: Pod>(&self, name: &str) -> Result<Array<&MapData, V>> {
+        Ok(Array::try_from(self.ebpf.map(name).with_context(|| format!("map `{name}`"))?)?)
+    }
+
+    fn array_mut<V: Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, V>> {
+        Ok(Array::try_from(self.ebpf.map_mut(name).with_context(|| format!("map `{name}`"))?)?)
+    }
+}
+
+/// Detaches every program and removes every map of the instance whose pins are below `pins`, of any ABI.
+/// `devices` may carry filters of ours in a clsact qdisc, which goes too where it is in `clsact`. What is gone already is
+/// no error.
+pub fn remove(pins: &Path, devices: &[String], clsact: &[String]) -> Result<()> {
+    for device in devices {
+        for (name, direction) in Side::Lan.programs().into_iter().chain(Side::Uplink.programs()) {
+            // Fails where TCX was used, where it is gone, and where the device is.
+            let _ = qdisc_detach_program(device, direction, name);
+        }
+    }
+    for device in clsact {
+        let _ = std::process::Command::new("tc").args(["qdisc", "del", "dev", device, "clsact"]).output();
+    }
+    match fs::remove_dir_all(pins) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", pins.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Entries of the flow cache that is pinned below `pins`, if there is one.
+pub fn pinned_flow_entries(pins: &Path) -> Option<u32> {
+    Some(MapInfo::from_pin(pins.join(ABI.to_string()).join(map::FLOWS)).ok()?.max_entries())
+}
+
+fn create_pin_directory(pins: &Path) -> Result<()> {
+    const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+    let root = Path::new("/sys/fs/bpf");
+    let is_bpffs = rustix::fs::statfs(root).is_ok_and(|stat| stat.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC);
+    if !is_bpffs {
+        return Err(Problem::new(
+            format!("no BPF file system at `{}`", root.display()),
+            "mount it: `mount -t bpf bpf /sys/fs/bpf`",
+        )
+        .into());
+    }
+    fs::create_dir_all(pins).map_err(|error| {
+        Problem::new(
+            format!("creating `{}`: {error}", pins.display()),
+            "run as root, or with CAP_BPF and CAP_NET_ADMIN",
+        )
+        .into()
+    })
+}
+
+fn refused(error: anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    let hint = if text.contains("ermitted") || text.contains("EPERM") {
+        "run as root, or with CAP_BPF and CAP_NET_ADMIN"
+    } else {
+        "pcc needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF"
+    };
+    Problem::new(format!("the kernel refused the programs: {text}"), hint).into()
+}
+
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = ebpf.program_mut(name).with_context(|| format!("no program `{name}` in the object"))?;
+    Ok(program.try_into()?)
+}
+
+/// Gives up the ownership of a link whose pin or filter keeps it attached.
+fn leave_attached(program: &mut SchedClassifier, id: SchedClassifierLinkId) -> Result<()> {
+    let link = program.take_link(id)?;
+    if let Err(filter) = <&FdLink>::try_from(&link).map(drop) {
+        // A clsact filter would be removed with its link; a TCX link lives on by its pin.
+        drop(filter);
+        std::mem::forget(link);
+    }
+    Ok(())
+}
+
+/// The kernel does not know `BPF_LINK_CREATE` for tc programs (before 6.6).
+fn lacks_tcx(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error)
+        if matches!(error.io_error.raw_os_error(), Some(code) if code == rustix::io::Errno::INVAL.raw_os_error()))
+}
+
+fn link_pins(pins: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(pins).with_context(|| format!("reading {}", pins.display()))?;
+    Ok(entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().and_then(link_ifindex).is_some())
+        .collect())
+}
+
+fn link_ifindex(name: &std::ffi::OsStr) -> Option<u32> {
+    name.to_str()?.split_once('-')?.0.parse().ok()
+}
+
+fn sync_trie<K: Pod + Ord>(mut trie: LpmTrie<&mut MapData, K, u32>, wanted: &BTreeSet<(u32, K)>) -> Result<()> {
+    for (length, prefix) in wanted {
+        trie.insert(&Key::new(*length, *prefix), 1, 0)?;
+    }
+    let present: Vec<Key<K>> = trie.keys().filter_map(Result::ok).collect();
+    for key in present {
+        if !wanted.contains(&(key.prefix_len(), key.data())) {
+            trie.remove(&key)?;
+        }
+    }
+    Ok(())
+}

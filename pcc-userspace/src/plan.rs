@@ -1,0 +1,264 @@
+//! Pure: what the host must look like, and the changes that make it so.
+//!
+//! The same functions serve the start, every event while running, and `pcc plan`. Only what is ours is ever touched:
+//! routes of our protocol number in our tables, rules of our protocol number.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::config::Config;
+use crate::host::{Change, Family, NextHop, Observed, PROTOCOL, Route, RouteKind, Rule, TABLE_MAIN};
+use crate::topology::{Topology, Uplink, is_default};
+
+/// Tables and rules of the instance, relative to its bases.
+mod offset {
+    /// IPv6: the mirror of main's routes that are not defaults.
+    pub(super) const MIRROR: u32 = 98;
+    /// Defaults of the live uplinks.
+    pub(super) const FALLBACK: u32 = 99;
+    /// Rules by source address; all of them share the priority.
+    pub(super) const SOURCE: u32 = 80;
+}
+
+/// How many tables and rule priorities an instance owns from its base.
+pub const RANGE: u32 = 100;
+/// Priority of the rule behind main.
+pub const FALLBACK_PRIORITY: u32 = 33_000;
+const SCOPE_LINK: u8 = 253;
+/// Uplink tables end here, so that traffic of an uplink whose routes are gone does not leak into main.
+const WORST_METRIC: u32 = u32::MAX;
+
+/// Uplinks that take new connections, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// For IPv4.
+    pub ipv4: Vec<u32>,
+    /// For IPv6.
+    pub ipv6: Vec<u32>,
+}
+
+impl Live {
+    /// For `family`.
+    pub fn of(&self, family: Family) -> &[u32] {
+        match family {
+            Family::V4 => &self.ipv4,
+            Family::V6 => &self.ipv6,
+        }
+    }
+
+    /// `id` takes connections of `family`.
+    pub fn has(&self, family: Family, id: u32) -> bool {
+        self.of(family).contains(&id)
+    }
+}
+
+/// The routing table of uplink `id`.
+pub fn table(config: &Config, id: u32) -> u32 {
+    config.table_base + id
+}
+
+/// The changes that give the host the routes and rules it must have: first what is missing, then what is too much.
+pub fn routing(config: &Config, topology: &Topology, live: &Live, observed: &Observed) -> Vec<Change> {
+    let routes = routes(config, topology, live, observed);
+    let rules = rules(config, topology);
+    let ours: Vec<&Route> = observed.routes.iter().filter(|route| is_our_route(config.table_base, route)).collect();
+    let is_ours = |rule: &&Rule| is_our_rule(config.table_base, config.priority_base, rule);
+    let our_rules: Vec<&Rule> = observed.rules.iter().filter(is_ours).collect();
+    let missing = |route: &&Route| !ours.iter().any(|present| same_route(present, route));
+    let surplus = |route: &&&Route| !routes.iter().any(|wanted| same_route(wanted, route));
+    let mut changes: Vec<Change> = routes.iter().filter(missing).cloned().map(Change::AddRoute).collect();
+    changes.extend(rules.iter().filter(|rule| !our_rules.contains(rule)).cloned().map(Change::AddRule));
+    changes
+        .extend(our_rules.iter().filter(|rule| !rules.contains(rule)).map(|rule| Change::RemoveRule((*rule).clone())));
+    changes.extend(ours.iter().filter(surplus).map(|route| Change::RemoveRoute((*route).clone())));
+    changes
+}
+
+/// The changes that remove every rule and route of the instance.
+pub fn clear_routing(table_base: u32, priority_base: u32, observed: &Observed) -> Vec<Change> {
+    let is_ours = |rule: &&Rule| is_our_rule(table_base, priority_base, rule);
+    let rules = observed.rules.iter().filter(is_ours).cloned().map(Change::RemoveRule);
+    let routes =
+        observed.routes.iter().filter(|route| is_our_route(table_base, route)).cloned().map(Change::RemoveRoute);
+    rules.chain(routes).collect()
+}
+
+/// The kernel settings that balancing needs, where `current` (by key below `/proc/sys`) differs. The order matters:
+/// an uplink must accept router advertisements as a router before forwarding is turned on, or its default route goes.
+pub fn sysctls(topology: &Topology, current: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
+    let mut wanted = Vec::new();
+    let mut want = |key: String, value: &str| {
+        if current(&key).is_some_and(|now| now != value) {
+            wanted.push((key, value.to_owned()));
+        }
+    };
+    let uses = |family| topology.uplinks.iter().any(|uplink| uplink.way(family).is_some());
+    for uplink in topology.uplinks.iter().filter(|uplink| uplink.link.is_some()) {
+        let device = &uplink.config.device;
+        want(format!("net/ipv4/conf/{device}/src_valid_mark"), "1");
+        let accept_ra = format!("net/ipv6/conf/{device}/accept_ra");
+        if uses(Family::V6) && current(&accept_ra).is_some_and(|value| value == "1") {
+            want(accept_ra, "2");
+        }
+    }
+    if uses(Family::V4) {
+        want("net/ipv4/ip_forward".to_owned(), "1");
+    }
+    if uses(Family::V6) {
+        want("net/ipv6/conf/all/forwarding".to_owned(), "1");
+    }
+    wanted
+}
+
+/// The source address that the kernel gives an unbound UDP socket for an answer by main, or by the fallback table where
+/// main has no default: the address and the uplink that has it.
+pub fn usual_source(topology: &Topology, live: &Live, family: Family, observed: &Observed) -> Option<(IpAddr, u32)> {
+    let by_device =
+        |ifindex| topology.uplinks.iter().find(|uplink| uplink.link.as_ref().is_some_and(|link| link.index == ifindex));
+    if let Some((route, hop)) = crate::topology::default_hops(family, observed).next() {
+        let uplink = by_device(hop.ifindex)?;
+        let address = route.preferred_source.or_else(|| uplink.way(family)?.addresses.first().copied())?;
+        return Some((address, uplink.id));
+    }
+    let first = topology.uplinks.iter().find(|uplink| live.has(family, uplink.id))?;
+    Some((*first.way(family)?.addresses.first()?, first.id))
+}
+
+fn routes(config: &Config, topology: &Topology, live: &Live, observed: &Observed) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for family in families(topology) {
+        let fallback = config.table_base + offset::FALLBACK;
+        for (uplink, metric) in topology.uplinks.iter().zip(1..) {
+            let table = table(config, uplink.id);
+            routes.push(blackhole(family, table));
+            routes.extend(default_route(uplink, family, table, 1));
+            if live.has(family, uplink.id) {
+                routes.extend(default_route(uplink, family, fallback, metric));
+            }
+        }
+        if family == Family::V6 {
+            routes.extend(mirror(config, observed));
+        }
+    }
+    routes
+}
+
+fn rules(config: &Config, topology: &Topology) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for family in families(topology) {
+        let rule = |priority, table| Rule {
+            family,
+            priority,
+            mark: None,
+            source: None,
+            table,
+            suppress_prefix_length: None,
+            inverted: false,
+            protocol: PROTOCOL,
+        };
+        // Main's non-default routes come first. IPv6 needs a mirror of them: a path-MTU exception is a /128 clone of
+        // the default route, which `suppress_prefixlength 0` lets through.
+        rules.push(match family {
+            Family::V4 => Rule { suppress_prefix_length: Some(0), ..rule(config.priority_base, TABLE_MAIN) },
+            Family::V6 => rule(config.priority_base, config.table_base + offset::MIRROR),
+        });
+        for uplink in &topology.uplinks {
+            let table = table(config, uplink.id);
+            let mark = Some((config.marks.of(uplink.id), config.marks.id_mask()));
+            rules.push(Rule { mark, ..rule(config.priority_base + uplink.id, table) });
+            // After the marks: an answer follows its connection, whatever address it has.
+            for address in uplink.way(family).into_iter().flat_map(|way| &way.addresses) {
+                let source = Some(IpNet::from(*address));
+                rules.push(Rule { source, ..rule(config.priority_base + offset::SOURCE, table) });
+            }
+        }
+        rules.push(rule(FALLBACK_PRIORITY, config.table_base + offset::FALLBACK));
+    }
+    rules
+}
+
+fn families(topology: &Topology) -> impl Iterator<Item = Family> {
+    Family::BOTH.into_iter().filter(|family| topology.uplinks.iter().any(|uplink| uplink.way(*family).is_some()))
+}
+
+fn anywhere(family: Family) -> IpNet {
+    match family {
+        Family::V4 => IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+        Family::V6 => IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+    }
+}
+
+fn blackhole(family: Family, table: u32) -> Route {
+    Route {
+        destination: anywhere(family),
+        next_hops: Vec::new(),
+        table,
+        metric: Some(WORST_METRIC),
+        protocol: PROTOCOL,
+        kind: RouteKind::Blackhole,
+        preferred_source: None,
+        scope: 0,
+    }
+}
+
+fn default_route(uplink: &Uplink, family: Family, table: u32, metric: u32) -> Option<Route> {
+    let way = uplink.way(family)?;
+    let link = uplink.link.as_ref()?;
+    let hop = NextHop {
+        gateway: way.gateway,
+        ifindex: link.index,
+        device: link.name.clone(),
+        onlink: way.gateway.is_some(),
+        weight: 1,
+    };
+    Some(Route {
+        destination: anywhere(family),
+        next_hops: vec![hop],
+        table,
+        metric: Some(metric),
+        protocol: PROTOCOL,
+        kind: RouteKind::Unicast,
+        preferred_source: None,
+        scope: if family == Family::V4 && way.gateway.is_none() { SCOPE_LINK } else { 0 },
+    })
+}
+
+fn mirror(config: &Config, observed: &Observed) -> Vec<Route> {
+    observed
+        .routes
+        .iter()
+        .filter(|route| {
+            route.table == TABLE_MAIN && route.destination.addr().is_ipv6() && !is_default(route, Family::V6)
+        })
+        .map(|route| Route { table: config.table_base + offset::MIRROR, protocol: PROTOCOL, ..route.clone() })
+        .collect()
+}
+
+fn is_our_route(table_base: u32, route: &Route) -> bool {
+    route.protocol == PROTOCOL && (table_base..table_base + RANGE).contains(&route.table)
+}
+
+fn is_our_rule(table_base: u32, priority_base: u32, rule: &Rule) -> bool {
+    rule.protocol == PROTOCOL
+        && ((priority_base..priority_base + RANGE).contains(&rule.priority)
+            || (rule.priority == FALLBACK_PRIORITY && rule.table == table_base + offset::FALLBACK))
+}
+
+/// The kernel fills in flags and scopes of its own; what decides where packets go is compared.
+fn same_route(one: &Route, other: &Route) -> bool {
+    let hops = |route: &Route| {
+        let mut hops: Vec<_> = match route.kind {
+            RouteKind::Unicast => route.next_hops.iter().map(|hop| (hop.gateway, hop.ifindex, hop.weight)).collect(),
+            RouteKind::Blackhole | RouteKind::Other(_) => Vec::new(),
+        };
+        hops.sort_unstable();
+        hops
+    };
+    one.destination == other.destination
+        && one.table == other.table
+        && one.metric == other.metric
+        && one.kind == other.kind
+        && one.preferred_source == other.preferred_source
+        && hops(one) == hops(other)
+}

@@ -1,0 +1,147 @@
+//! Pure: our nftables table.
+//!
+//! Its rules never change while it stands; only elements of named sets and maps do. Replacing rules that hold anonymous
+//! verdict maps lets packets slip past them.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use crate::config::{Config, Nat};
+use crate::host::Family;
+use crate::plan::Live;
+use crate::topology::Topology;
+
+/// Raised whenever the rules below change, so that a start replaces a table of another version.
+pub const VERSION: u32 = 1;
+
+/// Where wildcard UDP sockets answer from: the address that the kernel would choose, and the uplink that has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsualSources {
+    /// IPv4.
+    pub ipv4: Option<(IpAddr, u32)>,
+    /// IPv6.
+    pub ipv6: Option<(IpAddr, u32)>,
+}
+
+/// Name of the table in family `inet`.
+pub fn table_name(instance: &str) -> String {
+    if instance == "default" { "pcc".to_owned() } else { format!("pcc-{instance}") }
+}
+
+/// The comment that tells whether a table that stands there has the rules that [`create`] would make.
+pub fn fingerprint(config: &Config, topology: &Topology) -> String {
+    let ids: Vec<String> = topology.uplinks.iter().map(|uplink| uplink.id.to_string()).collect();
+    format!("pcc {VERSION} mask {:#x} uplinks {}", config.marks.mask(), ids.join(","))
+}
+
+/// One transaction that replaces the table of the instance, whatever stands there, with all its elements.
+pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
+    let name = table_name(&config.instance);
+    let marks = config.marks;
+    let (mask, id_mask) = (marks.mask(), marks.id_mask());
+    let mut text = format!("table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n");
+    let mut line = |text_line: String| {
+        text.push_str(&text_line);
+        text.push('\n');
+    };
+    line(format!(" comment \"{}\"", fingerprint(config, topology)));
+    line(" set wans { type ifname; }".into());
+    line(" set masqueraded { type ifname; }".into());
+    line(" map commit_id { type ifname : verdict; }".into());
+    line(" map in_id { type ifname : verdict; }".into());
+    line(" map forwarded { type mark : verdict; }".into());
+    line(" map own { type mark : verdict; }".into());
+    line(" map usual_source4 { type ifname : ipv4_addr; }".into());
+    line(" map usual_source6 { type ifname : ipv6_addr; }".into());
+    for uplink in &topology.uplinks {
+        let id = uplink.id;
+        line(format!(" chain save{id} {{ ct mark set ct mark & {:#x} | {:#x}; }}", !mask, marks.of(id)));
+        // The bit `missed` stays: egress tells a lost cache entry from a new connection by it.
+        line(format!(
+            " chain restore{id} {{ meta mark set meta mark & {:#x} | {:#x}; }}",
+            !(id_mask | marks.confirmed()),
+            marks.of(id) | marks.confirmed()
+        ));
+    }
+    line(format!(
+        " chain from_uplink {{
+  ct mark & {ours:#x} == 0 iifname vmap @commit_id
+  iifname vmap @in_id
+ }}
+ chain prerouting {{ type filter hook prerouting priority mangle + 1; policy accept;
+  iifname @wans goto from_uplink
+  ct mark & {id_mask:#x} vmap @forwarded
+  meta mark & {ours:#x} != 0 ct state established meta mark set meta mark & {keep:#x}
+ }}
+ chain wildcard_udp {{ type nat hook prerouting priority dstnat + 10; policy accept;
+  iifname @wans meta l4proto udp fib daddr type local udp dport != {{ 500, 4500 }} jump usual_source
+ }}
+ chain usual_source {{
+  meta nfproto ipv4 socket wildcard 1 dnat ip to iifname map @usual_source4
+  meta nfproto ipv6 ip6 daddr != fe80::/10 socket wildcard 1 dnat ip6 to iifname map @usual_source6
+ }}
+ chain output {{ type route hook output priority mangle + 1; policy accept;
+  ct mark & {id_mask:#x} vmap @own
+ }}
+ chain commit {{ type filter hook postrouting priority mangle + 1; policy accept;
+  ct mark & {ours:#x} == 0 oifname vmap @commit_id
+ }}
+ chain translate {{ type nat hook postrouting priority srcnat; policy accept;
+  oifname @masqueraded masquerade
+ }}
+}}",
+        ours = marks.ours(),
+        keep = !mask,
+    ));
+    text.push_str(&elements(config, topology, live, sources));
+    text
+}
+
+/// One transaction that replaces the elements, and touches no rule.
+pub fn update(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
+    let name = table_name(&config.instance);
+    let mut text = String::new();
+    for set in ["wans", "masqueraded"] {
+        let _ = writeln!(text, "flush set inet {name} {set}");
+    }
+    for map in ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6"] {
+        let _ = writeln!(text, "flush map inet {name} {map}");
+    }
+    text + &elements(config, topology, live, sources)
+}
+
+/// Removes the table. It is created first, so that its absence is no error.
+pub fn remove(instance: &str) -> String {
+    let name = table_name(instance);
+    format!("table inet {name}\ndelete table inet {name}\n")
+}
+
+fn elements(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
+    let name = table_name(&config.instance);
+    let mut text = String::new();
+    let mut add = |target: &str, element: String| {
+        let _ = writeln!(text, "add element inet {name} {target} {{ {element} }}");
+    };
+    for uplink in &topology.uplinks {
+        let (id, device, mark) = (uplink.id, &uplink.config.device, config.marks.of(uplink.id));
+        add("wans", format!("\"{device}\""));
+        if uplink.config.nat == Nat::Masquerade {
+            add("masqueraded", format!("\"{device}\""));
+        }
+        add("commit_id", format!("\"{device}\" : jump save{id}"));
+        add("in_id", format!("\"{device}\" : jump restore{id}"));
+        // A connection of a dead uplink follows main until its entry is deleted.
+        if Family::BOTH.iter().any(|family| live.has(*family, id)) {
+            add("forwarded", format!("{mark:#x} : goto restore{id}"));
+            add("own", format!("{mark:#x} : goto restore{id}"));
+        }
+        for (map, source) in [("usual_source4", sources.ipv4), ("usual_source6", sources.ipv6)] {
+            if let Some((address, owner)) = source
+                && owner != id
+            {
+                add(map, format!("\"{device}\" : {address}"));
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,222 @@
+//! One snapshot of a running instance, and its renderings.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::host::Family;
+use crate::instance::Instance;
+
+/// A running instance at one moment. This is what `pcc status --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the controller.
+    pub version: String,
+    /// Name of the instance.
+    pub instance: String,
+    /// Process id of the controller.
+    pub pid: u32,
+    /// The fields that are hashed.
+    pub hash: String,
+    /// Uplinks in the order of the configuration.
+    pub uplinks: Vec<UplinkStatus>,
+    /// Counters of the data path since it was loaded.
+    pub counters: Vec<(String, u64)>,
+}
+
+/// One uplink at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    /// Name.
+    pub name: String,
+    /// Device.
+    pub device: String,
+    /// Id in marks and maps.
+    pub id: u32,
+    /// Weight in force.
+    pub weight: u32,
+    /// IPv4, if it has that.
+    pub ipv4: Option<FamilyStatus>,
+    /// IPv6, if it has that.
+    pub ipv6: Option<FamilyStatus>,
+    /// Share of all balanced connections that began on it since the data path was loaded, 0 to 1.
+    pub share_seen: f64,
+    /// Balanced connections that began on it since the data path was loaded.
+    pub connections_begun: u64,
+    /// Connections that conntrack holds for it now, inbound ones and the router's own included.
+    pub connections: u64,
+    /// Bytes that left by it.
+    pub bytes_out: u64,
+    /// Bytes that came in.
+    pub bytes_in: u64,
+}
+
+/// One family of an uplink.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FamilyStatus {
+    /// Takes new connections.
+    pub live: bool,
+    /// `up`, `unknown`, or `down: ` and the reason.
+    pub state: String,
+    /// Next hop.
+    pub gateway: Option<String>,
+    /// Share of new connections that it is given, 0 to 1.
+    pub share_wanted: f64,
+}
+
+impl Status {
+    /// Reads everything from `instance`. `state` says what is known about the health of an uplink (by id) in a family.
+    pub fn read(instance: &mut Instance, state: impl Fn(u32, Family) -> String) -> Result<Self> {
+        let connections = instance.connections()?;
+        let traffic: Vec<_> =
+            instance.topology.uplinks.iter().map(|uplink| instance.plane.traffic(uplink.id)).collect::<Result<_>>()?;
+        let begun: u64 = traffic.iter().map(|traffic| traffic.connections).sum();
+        let mut uplinks = Vec::new();
+        for (uplink, traffic) in instance.topology.uplinks.iter().zip(traffic) {
+            let shares = instance.share(uplink.id)?;
+            let family = |family: Family, buckets: u32| {
+                uplink.way(family).map(|way| FamilyStatus {
+                    live: instance.live.has(family, uplink.id),
+                    state: state(uplink.id, family),
+                    gateway: way.gateway.map(|gateway| gateway.to_string()),
+                    share_wanted: f64::from(buckets) / f64::from(pcc_ebpf::abi::BUCKETS),
+                })
+            };
+            uplinks.push(UplinkStatus {
+                name: uplink.config.name.clone(),
+                device: uplink.config.device.clone(),
+                id: uplink.id,
+                weight: instance.weights.get(&uplink.id).copied().unwrap_or(0),
+                ipv4: family(Family::V4, shares[0]),
+                ipv6: family(Family::V6, shares[1]),
+                share_seen: if begun == 0 { 0.0 } else { traffic.connections as f64 / begun as f64 },
+                connections_begun: traffic.connections,
+                connections: connections.get(&uplink.id).copied().unwrap_or(0),
+                bytes_out: traffic.bytes_out,
+                bytes_in: traffic.bytes_in,
+            });
+        }
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: instance.config.instance.clone(),
+            pid: std::process::id(),
+            hash: instance.config.hash.name().to_owned(),
+            uplinks,
+            counters: instance
+                .plane
+                .counters()?
+                .into_iter()
+                .map(|(counter, value)| (counter.name().to_owned(), value))
+                .collect(),
+        })
+    }
+
+    /// The table that `pcc status` prints.
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "instance {}, pid {}, pcc {}, hash {}\n\n{:<12} {:<10} {:>6}  {:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}\n",
+            self.instance,
+            self.pid,
+            self.version,
+            self.hash,
+            "uplink",
+            "device",
+            "weight",
+            "family",
+            "wanted",
+            "seen",
+            "begun",
+            "connections",
+            "out",
+            "in"
+        );
+        for uplink in &self.uplinks {
+            let mut first = true;
+            for (name, family) in [("IPv4", &uplink.ipv4), ("IPv6", &uplink.ipv6)] {
+                let Some(family) = family else { continue };
+                let gateway = family.gateway.as_deref().map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+                if first {
+                    let _ = writeln!(
+                        text,
+                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{gateway}",
+                        uplink.name,
+                        uplink.device,
+                        uplink.weight,
+                        percent(family.share_wanted),
+                        percent(uplink.share_seen),
+                        uplink.connections_begun,
+                        uplink.connections,
+                        bytes(uplink.bytes_out),
+                        bytes(uplink.bytes_in),
+                        family.state
+                    );
+                } else {
+                    let _ = writeln!(
+                        text,
+                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{gateway}",
+                        "",
+                        "",
+                        "",
+                        percent(family.share_wanted),
+                        "",
+                        "",
+                        "",
+                        "",
+                        "",
+                        family.state
+                    );
+                }
+                first = false;
+            }
+            if first {
+                let _ = writeln!(
+                    text,
+                    "{:<12} {:<10} {:>6}  waits for an address and a next hop",
+                    uplink.name, uplink.device, uplink.weight
+                );
+            }
+        }
+        let counters: Vec<String> = self
+            .counters
+            .iter()
+            .filter(|(_, value)| *value != 0)
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        let _ = writeln!(
+            text,
+            "\npackets: {}",
+            if counters.is_empty() { "none yet".to_owned() } else { counters.join(", ") }
+        );
+        text
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// Decimal units, as on the uplink's bill.
+fn bytes(count: u64) -> String {
+    let mut value = count as f64;
+    for unit in ["B", "kB", "MB", "GB", "TB"] {
+        if value < 1000.0 || unit == "TB" {
+            return if unit == "B" { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1000.0;
+    }
+    String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_decimal_units() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1_500_000), "1.5 MB");
+        assert_eq!(bytes(u64::MAX), "18446744.1 TB");
+    }
+}

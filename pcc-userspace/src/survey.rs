@@ -1,0 +1,158 @@
+//! Reads the host and says what a start would do, without doing it. `pcc plan` stops here.
+
+use std::fmt;
+
+use anyhow::Result;
+use pcc_ebpf::abi::Device;
+
+use crate::config::{Config, Paths};
+use crate::dataplane::Side;
+use crate::host::{Change, Family, Host, Link, Observed, clash};
+use crate::journal::Journal;
+use crate::plan::{self, Live};
+use crate::problem::Problems;
+use crate::ruleset::{self, UsualSources};
+use crate::topology::{self, Topology, Uplink};
+
+/// One step of a start.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Load the programs, fill their maps, pin them.
+    Load {
+        /// Where.
+        pins: String,
+    },
+    /// Change the host.
+    Change(Change),
+    /// Attach the programs of one side to a device.
+    Attach {
+        /// The device.
+        link: Link,
+        /// Which programs.
+        side: Side,
+        /// Uplink id, 0 for a LAN device.
+        uplink: u32,
+    },
+}
+
+/// What was read, and what follows from it.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// The host.
+    pub observed: Observed,
+    /// The configuration laid over it.
+    pub topology: Topology,
+    /// Uplinks that have what it takes; health is not known yet.
+    pub live: Live,
+    /// The journal as it will be, without the settings that the steps will save.
+    pub journal: Journal,
+    /// What a start does, in order.
+    pub steps: Vec<Step>,
+    /// What the operator should know, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Surveys the host for `config`.
+///
+/// # Errors
+/// [`Problems`] for everything that makes a start pointless: missing devices, impossible next hops, mark clashes.
+pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Survey> {
+    let observed = host.observe()?;
+    let mut journal = Journal::load(&paths.run)?.unwrap_or_default();
+    journal.ids = topology::assign_ids(config, &journal.ids);
+    journal.mark_mask = config.marks.mask();
+    journal.table_base = config.table_base;
+    journal.priority_base = config.priority_base;
+    let topology = topology::resolve(config, &journal.ids, &observed);
+    let mut problems = topology::problems(config, &topology, &observed);
+    let table = ruleset::table_name(&config.instance);
+    let clashes = clash::clashes(&host.mark_uses(&table, &observed)?, config.marks.mask());
+    problems.extend(clashes.refused);
+    let mut warnings = clashes.warnings;
+    if !problems.is_empty() {
+        return Err(Problems(problems).into());
+    }
+    warnings.extend(topology.uplinks.iter().filter_map(warning));
+    let live = possible(&topology);
+    let current = |key: &str| host.sysctl(key).ok().flatten();
+    let mut steps = vec![Step::Load { pins: paths.pins.display().to_string() }];
+    let sysctls = plan::sysctls(&topology, current);
+    steps.extend(sysctls.into_iter().map(|(key, value)| Step::Change(Change::Sysctl { key, value })));
+    steps.extend(plan::routing(config, &topology, &live, &observed).into_iter().map(Step::Change));
+    let sources = usual_sources(&topology, &live, &observed);
+    let stands = host.table_comment(&table)?.is_some_and(|comment| comment == ruleset::fingerprint(config, &topology));
+    steps.push(Step::Change(if stands {
+        let script = ruleset::update(config, &topology, &live, &sources);
+        Change::Nft { summary: format!("new elements for table inet {table}"), script }
+    } else {
+        let script = ruleset::create(config, &topology, &live, &sources);
+        Change::Nft { summary: format!("table inet {table}"), script }
+    }));
+    steps.extend(attachments(&topology));
+    journal.devices = attached(&topology).map(|(link, _, _)| link.name.clone()).collect();
+    Ok(Survey { observed, topology, live, journal, steps, warnings })
+}
+
+/// One [`Step::Attach`] for every device that exists.
+pub fn attachments(topology: &Topology) -> impl Iterator<Item = Step> {
+    attached(topology).map(|(link, side, uplink)| Step::Attach { link: link.clone(), side, uplink })
+}
+
+/// Uplinks that could take connections as far as the host can tell.
+pub fn possible(topology: &Topology) -> Live {
+    let of = |family| {
+        let usable = |uplink: &&Uplink| uplink.way(family).is_some() && uplink.has_carrier();
+        topology.uplinks.iter().filter(usable).map(|uplink| uplink.id).collect()
+    };
+    Live { ipv4: of(Family::V4), ipv6: of(Family::V6) }
+}
+
+/// Where unbound sockets answer from, per family.
+pub fn usual_sources(topology: &Topology, live: &Live, observed: &Observed) -> UsualSources {
+    UsualSources {
+        ipv4: plan::usual_source(topology, live, Family::V4, observed),
+        ipv6: plan::usual_source(topology, live, Family::V6, observed),
+    }
+}
+
+impl Step {
+    /// What the programs are told about the device of an attachment.
+    pub fn device(link: &Link, uplink: u32) -> Device {
+        Device { uplink, header_length: if link.ethernet { 14 } else { 0 } }
+    }
+}
+
+fn attached(topology: &Topology) -> impl Iterator<Item = (&Link, Side, u32)> {
+    let lans = topology.lans.iter().map(|link| (link, Side::Lan, 0));
+    let uplinks = topology.uplinks.iter().filter_map(|uplink| Some((uplink.link.as_ref()?, Side::Uplink, uplink.id)));
+    // Uplinks first: an answer must be marked before the first request is balanced.
+    uplinks.chain(lans)
+}
+
+fn warning(uplink: &Uplink) -> Option<String> {
+    let link = uplink.link.as_ref()?;
+    let name = &uplink.config.name;
+    if !link.up {
+        Some(format!("uplink `{name}` waits: `{}` is down; `ip link set {} up`", link.name, link.name))
+    } else if uplink.ipv4.is_none() && uplink.ipv6.is_none() {
+        Some(format!(
+            "uplink `{name}` waits: `{}` has no address, or no default route and no gateway; `--gateway {}=ADDRESS` sets one",
+            link.name, link.name
+        ))
+    } else {
+        None
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load { pins } => write!(out, "load the programs, pinned below {pins}"),
+            Self::Change(change) => change.fmt(out),
+            Self::Attach { link, side, .. } => {
+                let [(ingress, _), (egress, _)] = side.programs();
+                write!(out, "attach {ingress} to ingress and {egress} to egress of {}", link.name)
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The configuration laid over the host: which uplink has which device, next hop and addresses right now.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::config::{self, Config};
+use crate::host::{Family, Link, NextHop, Observed, Route, RouteKind, TABLE_MAIN};
+use crate::problem::Problem;
+
+/// The uplinks and LAN devices as they are at one moment. Devices may be missing: they come back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topology {
+    /// In the order of the configuration.
+    pub uplinks: Vec<Uplink>,
+    /// LAN devices that exist.
+    pub lans: Vec<Link>,
+}
+
+/// One uplink as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uplink {
+    /// Its id in marks, maps and tables.
+    pub id: u32,
+    /// What the user wrote.
+    pub config: config::Uplink,
+    /// Its device, if it exists.
+    pub link: Option<Link>,
+    /// How IPv4 packets leave by it, if they can.
+    pub ipv4: Option<Way>,
+    /// How IPv6 packets leave by it, if they can.
+    pub ipv6: Option<Way>,
+}
+
+/// How packets of one family leave by an uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Next hop; `None` where the device leads to one peer only.
+    pub gateway: Option<IpAddr>,
+    /// Addresses of the device that a connection may be answered from.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Uplink {
+    /// How packets of `family` leave by it.
+    pub const fn way(&self, family: Family) -> Option<&Way> {
+        match family {
+            Family::V4 => self.ipv4.as_ref(),
+            Family::V6 => self.ipv6.as_ref(),
+        }
+    }
+
+    /// The device is up and has a carrier.
+    pub fn has_carrier(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.up && link.carrier)
+    }
+}
+
+impl Topology {
+    /// The uplink called `name`, by name or by device.
+    pub fn uplink(&self, name: &str) -> Option<&Uplink> {
+        self.uplinks.iter().find(|uplink| uplink.config.name == name || uplink.config.device == name)
+    }
+}
+
+/// Gives every uplink its id: the configured one, else the one it had (`previous`, by name), else the lowest free one.
+/// Marks that conntrack still holds mean the same uplink after a restart because of this.
+pub fn assign_ids(config: &Config, previous: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    let mut ids: BTreeMap<String, u32> =
+        config.uplinks.iter().filter_map(|uplink| Some((uplink.name.clone(), uplink.id?))).collect();
+    for (name, id) in previous {
+        let known = config.uplinks.iter().any(|uplink| uplink.name == *name);
+        if known && !ids.contains_key(name) && !ids.values().any(|taken| taken == id) && *id <= config.marks.max_id() {
+            ids.insert(name.clone(), *id);
+        }
+    }
+    for uplink in &config.uplinks {
+        if !ids.contains_key(&uplink.name) {
+            let free = (1..=config.marks.max_id()).find(|id| !ids.values().any(|taken| taken == id));
+            ids.insert(uplink.name.clone(), free.unwrap_or(0));
+        }
+    }
+    ids
+}
+
+/// Lays `config` over `observed`.
+pub fn resolve(config: &Config, ids: &BTreeMap<String, u32>, observed: &Observed) -> Topology {
+    let uplinks = config.uplinks.iter().map(|uplink| {
+        let link = observed.link(&uplink.device).cloned();
+        let way = |family| link.as_ref().and_then(|link| way(uplink, link, family, observed));
+        Uplink {
+            id: ids.get(&uplink.name).copied().unwrap_or(0),
+            config: uplink.clone(),
+            ipv4: way(Family::V4),
+            ipv6: way(Family::V6),
+            link,
+        }
+    });
+    Topology {
+        uplinks: uplinks.collect(),
+        lans: config.lans.iter().filter_map(|name| observed.link(name).cloned()).collect(),
+    }
+}
+
+/// What a start refuses: devices that do not exist, next hops that no neighbour can have, a bypass list that covers a
+/// next hop.
+pub fn problems(config: &Config, topology: &Topology, observed: &Observed) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let names: Vec<&str> = observed.links.iter().map(|link| link.name.as_str()).filter(|name| *name != "lo").collect();
+    let devices = config.uplinks.iter().map(|uplink| &uplink.device).chain(&config.lans);
+    for device in devices.filter(|device| observed.link(device).is_none()) {
+        problems.push(Problem::new(
+            format!("no interface `{device}`"),
+            format!("this host has: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") }),
+        ));
+    }
+    for uplink in &topology.uplinks {
+        let Some(link) = &uplink.link else { continue };
+        for gateway in given_gateways(&uplink.config).filter(|gateway| !is_on_link(*gateway, link, observed)) {
+            let networks: Vec<String> = addresses(link, observed).map(|address| address.network.to_string()).collect();
+            problems.push(Problem::new(
+                format!("gateway `{gateway}` is not on-link on `{}`", link.name),
+                format!(
+                    "`{}` has: {}",
+                    link.name,
+                    if networks.is_empty() { "no address".to_owned() } else { networks.join(", ") }
+                ),
+            ));
+        }
+        for family in Family::BOTH {
+            let Some(gateway) = uplink.way(family).and_then(|way| way.gateway) else { continue };
+            if let Some(prefix) = config.bypass.iter().find(|prefix| prefix.contains(&gateway)) {
+                problems.push(Problem::new(
+                    format!("bypass `{prefix}` covers `{gateway}`, the gateway of `{}`", uplink.config.name),
+                    "connected networks are never balanced anyway: list narrower prefixes",
+                ));
+            }
+        }
+    }
+    problems
+}
+
+fn given_gateways(uplink: &config::Uplink) -> impl Iterator<Item = IpAddr> {
+    uplink.gateway4.map(IpAddr::V4).into_iter().chain(uplink.gateway6.map(IpAddr::V6))
+}
+
+fn addresses<'a>(link: &Link, observed: &'a Observed) -> impl Iterator<Item = &'a crate::host::Address> {
+    let index = link.index;
+    observed.addresses.iter().filter(move |address| address.ifindex == index)
+}
+
+fn way(uplink: &config::Uplink, link: &Link, family: Family, observed: &Observed) -> Option<Way> {
+    let addresses: Vec<IpAddr> = addresses(link, observed)
+        .filter(|address| address.usable_source && Family::of(address.network.addr()) == family)
+        .map(|address| address.network.addr())
+        .collect();
+    if !link.up || addresses.is_empty() {
+        return None;
+    }
+    let given = given_gateways(uplink).find(|gateway| Family::of(*gateway) == family);
+    if let Some(gateway) = given {
+        return Some(Way { gateway: Some(gateway), addresses });
+    }
+    let discovered = default_hops(family, observed).find(|(_, hop)| hop.ifindex == link.index);
+    match discovered {
+        Some((_, hop)) => Some(Way { gateway: hop.gateway, addresses }),
+        None if link.point_to_point || !link.ethernet => Some(Way { gateway: None, addresses }),
+        None => None,
+    }
+}
+
+/// The next hops of main's default routes, the preferred one first.
+pub fn default_hops(family: Family, observed: &Observed) -> impl Iterator<Item = (&Route, &NextHop)> {
+    let mut routes: Vec<&Route> = observed
+        .routes
+        .iter()
+        .filter(|route| is_default(route, family) && route.table == TABLE_MAIN && route.kind == RouteKind::Unicast)
+        .collect();
+    routes.sort_by_key(|route| route.metric.unwrap_or(0));
+    routes.into_iter().flat_map(|route| route.next_hops.iter().map(move |hop| (route, hop)))
+}
+
+/// `route` is a default route of `family`.
+pub fn is_default(route: &Route, family: Family) -> bool {
+    route.destination.prefix_len() == 0 && Family::of(route.destination.addr()) == family
+}
+
+/// A neighbour on `link` can have the address `gateway`: it is link-local, in a connected network, the peer, or the
+/// host already has a route to it by that device.
+fn is_on_link(gateway: IpAddr, link: &Link, observed: &Observed) -> bool {
+    let link_local = matches!(gateway, IpAddr::V6(address) if address.is_unicast_link_local());
+    let connected = addresses(link, observed)
+        .any(|address| address.network.trunc().contains(&gateway) || address.peer == Some(gateway));
+    let routed = observed.routes.iter().any(|route| {
+        let through = route.next_hops.iter().any(|hop| {
+            hop.ifindex == link.index && (hop.gateway == Some(gateway) || route.destination == IpNet::from(gateway))
+        });
+        through && route.kind == RouteKind::Unicast
+    });
+    link_local || connected || routed || (link.point_to_point && !link.ethernet)
+}
