@@ -1,2 +1,82 @@
-//! Tasks.
-fn main() {}
+//! `cargo xtask`: what plain cargo cannot do for this project. One file a command.
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a command-line tool")]
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod build;
+mod initramfs;
+mod lab;
+mod object;
+mod run;
+mod setup;
+mod shell;
+mod test;
+mod vm;
+
+/// Builds, runs and tests pcc. Each command installs what it misses, as `setup` does.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Installs what building and testing need (Debian, as root), or prints the commands to type
+    Setup,
+    /// Builds `pcc` and checks the kernel object in it
+    Build {
+        /// Optimises `pcc` (the kernel programs always are)
+        #[arg(long)]
+        release: bool,
+    },
+    /// Builds `pcc` and runs `pcc run ARGS…` with the needed rights
+    #[command(disable_help_flag = true)]
+    Run {
+        /// Arguments of `pcc run`; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Checks format, lints and the kernel object, then runs all tests
+    Test {
+        /// Runs only the tests whose name contains TEXT, without the checks before them
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
+    },
+    /// Builds the namespace lab and drives real connections through it; needs no hardware
+    #[command(disable_help_flag = true)]
+    Lab {
+        /// Arguments of the lab: nothing for the whole demonstration, or `up`, `shell`, `down`; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Boots Debian's stock 6.1 kernel in an emulated machine and tries pcc there
+    Vm(vm::Arguments),
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Setup => setup::ensure(setup::Scope::Test)?,
+        Command::Build { release } => build::build(build::Profile::new(release))?,
+        Command::Run { args } => match run::run(&args)? {},
+        Command::Test { filter } => test::test(filter.as_deref())?,
+        Command::Lab { args } => match lab::lab(&args)? {},
+        Command::Vm(arguments) => return vm::vm(&arguments),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,108 @@
+//! `cargo xtask test`: format, lints, the kernel object, then every test; `cargo test` does only the last, and
+//! only where the machine is ready and we are root.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::build::{self, Profile};
+use crate::{setup, shell};
+
+/// The command. Its last line on stdout is `N passed, N failed`.
+pub fn test(filter: Option<&str>) -> Result<()> {
+    if !shell::is_root() {
+        bail!(
+            "the tests make network namespaces and load programs into the kernel, which needs root\n\
+             hint: `sudo -E env \"PATH=$PATH\" cargo xtask test`; `cargo test -p pcc-ebpf` needs no root"
+        );
+    }
+    part("setup", || setup::ensure(setup::Scope::Test))?;
+    if filter.is_none() {
+        part("format", || shell::run(shell::cargo().args(["fmt", "--all", "--check"])))?;
+        part("lints", || {
+            shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
+        })?;
+    }
+    let pcc = part("pcc and its kernel object", || build::pcc(Profile::Development))?;
+    let count = part("tests", || cargo_test(&pcc, filter))?;
+    println!("{} passed, {} failed", count.passed, count.failed);
+    match (filter, &count) {
+        (_, Count { failed: 1.., .. }) => bail!("{} tests failed", count.failed),
+        (Some(filter), Count { passed: 0, .. }) => bail!("no test's name contains `{filter}`"),
+        (None, Count { ignored: 1.., .. }) => bail!("{} tests are ignored, which hides them", count.ignored),
+        _ if !count.success => bail!("`cargo test` failed"),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+    success: bool,
+}
+
+impl Count {
+    /// Adds one `test result: ok. 3 passed; 0 failed; 0 ignored; …` line; other lines say nothing.
+    fn add(&mut self, line: &str) {
+        let Some((_, result)) = line.strip_prefix("test result: ").and_then(|result| result.split_once(". ")) else {
+            return;
+        };
+        for part in result.split("; ") {
+            match part.split_once(' ').map(|(number, word)| (number.parse::<u32>(), word)) {
+                Some((Ok(number), "passed")) => self.passed += number,
+                Some((Ok(number), "failed")) => self.failed += number,
+                Some((Ok(number), "ignored")) => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn cargo_test(pcc: &Path, filter: Option<&str>) -> Result<Count> {
+    let mut command = shell::cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
+    // The kernel tests measure time and share one machine.
+    command.env("RUST_TEST_THREADS", "2").env("PCC_BIN", pcc);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("starting `cargo test`")?;
+    let stdout = child.stdout.take().context("`cargo test` has no output")?;
+    let mut count = Count::default();
+    // Bytes: a test may print anything.
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line?;
+        std::io::stdout().write_all(&[&line[..], b"\n"].concat())?;
+        count.add(&String::from_utf8_lossy(&line));
+    }
+    count.success = child.wait()?.success();
+    Ok(count)
+}
+
+/// Performs one part and prints how long it took.
+fn part<T>(name: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let result = body();
+    eprintln!("{name}: {:.1} s", start.elapsed().as_secs_f32());
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_add_up() {
+        let mut count = Count::default();
+        for line in [
+            "running 4 tests",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.10s",
+        ] {
+            count.add(line);
+        }
+        assert_eq!(count, Count { passed: 4, failed: 2, ignored: 1, success: false });
+    }
+}

@@ -1,0 +1,201 @@
+//! `cargo xtask vm`: boots Debian's stock kernel in an emulated machine and runs a script there. It has what newer or
+//! smaller kernels lack (VLAN, PPPoE) and lacks what they have (TCX).
+//!
+//! Nothing is installed on this machine: the kernel is unpacked below `target/vm`, the file system is made of the
+//! host's own programs.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::build::{self, Profile};
+use crate::initramfs::Initramfs;
+use crate::{setup, shell};
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Program to put into PATH of the machine besides `pcc`, with its libraries; may be repeated
+    #[arg(long, value_name = "PROGRAM")]
+    add: Vec<PathBuf>,
+    /// Seconds after which the machine is switched off and the command fails
+    #[arg(long, default_value_t = 480)]
+    timeout: u32,
+    /// Shell script to run as root in the machine; without one, a short look at `pcc` and `nft`
+    script: Option<PathBuf>,
+    /// Arguments of the script
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// The command. Its exit code is the script's.
+pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
+    if cfg!(not(target_arch = "x86_64")) {
+        bail!("the emulated machine runs programs of this one, which must be an x86_64");
+    }
+    setup::ensure(setup::Scope::Vm)?;
+    let pcc = build::pcc(Profile::Release)?;
+    let script = match &arguments.script {
+        Some(file) => fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?,
+        None => SMOKE.to_owned(),
+    };
+    let folder = shell::workspace().join("target/vm");
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let kernel = kernel(&folder)?;
+    let initramfs = folder.join("initramfs.cpio");
+    let programs: Vec<&Path> =
+        std::iter::once(pcc.as_path()).chain(arguments.add.iter().map(PathBuf::as_path)).collect();
+    write_initramfs(&initramfs, &kernel, &programs, &script, &arguments.arguments)?;
+    boot(&kernel, &initramfs, arguments.timeout)
+}
+
+const SMOKE: &str = "uname -r && pcc --version && nft list ruleset && ip -brief link\n";
+
+/// Loaded before the script; others come when the kernel asks for them.
+const MODULES: &str = "nf_tables nft_ct nft_masq nf_conntrack_netlink veth tun 8021q pppoe sch_ingress cls_bpf";
+
+/// The host's programs in the machine. Those of busybox stand behind them in PATH.
+const PROGRAMS: [&str; 8] = ["bpftool", "busybox", "conntrack", "ip", "kmod", "nft", "ping", "tc"];
+
+/// The host's programs that are taken along where it has them.
+const OPTIONAL_PROGRAMS: [&str; 4] = ["ethtool", "iperf3", "pppd", "pppoe-server"];
+
+/// What the script's exit code stands behind on the serial line.
+const EXIT: &str = "pcc-vm exit code: ";
+
+struct Kernel {
+    image: PathBuf,
+    /// `lib/modules/VERSION`.
+    modules: PathBuf,
+}
+
+/// Unpacks Debian's newest kernel package below `folder`, unless it is there.
+fn kernel(folder: &Path) -> Result<Kernel> {
+    setup::refresh_package_lists();
+    let depends = shell::output(Command::new("apt-cache").args(["depends", "linux-image-amd64"]));
+    let package = depends
+        .as_deref()
+        .and_then(|text| {
+            text.split_whitespace().find(|word| {
+                word.starts_with("linux-image-") && word.ends_with("-amd64") && *word != "linux-image-amd64"
+            })
+        })
+        .context("asking apt for Debian's kernel package\nhint: `apt-get update`")?;
+    let version = package.trim_start_matches("linux-image-");
+    let unpacked = folder.join(package);
+    if !unpacked.is_dir() {
+        let partial = folder.join("partial");
+        _ = fs::remove_dir_all(&partial);
+        fs::create_dir_all(&partial)?;
+        shell::run_quietly(Command::new("apt-get").args(["download", package]).current_dir(&partial))?;
+        shell::run_quietly(Command::new("sh").args(["-c", "dpkg-deb -x *.deb . && rm *.deb"]).current_dir(&partial))?;
+        let depmod = shell::find("depmod").context("`depmod` is not in PATH")?;
+        shell::run_quietly(Command::new(depmod).arg("--basedir").arg(&partial).arg(version))?;
+        fs::rename(&partial, &unpacked).with_context(|| format!("creating {}", unpacked.display()))?;
+    }
+    Ok(Kernel {
+        image: unpacked.join("boot").join(format!("vmlinuz-{version}")),
+        modules: unpacked.join("lib/modules").join(version),
+    })
+}
+
+fn write_initramfs(
+    file: &Path,
+    kernel: &Kernel,
+    programs: &[&Path],
+    script: &str,
+    arguments: &[OsString],
+) -> Result<()> {
+    let mut archive = Initramfs::create(file)?;
+    for name in PROGRAMS {
+        let program = shell::find(name).with_context(|| format!("`{name}` is not in PATH"))?;
+        archive.program(&Path::new("/usr/bin").join(name), &program)?;
+    }
+    for (name, program) in OPTIONAL_PROGRAMS.iter().filter_map(|name| Some((name, shell::find(name)?))) {
+        archive.program(&Path::new("/usr/bin").join(name), &program)?;
+    }
+    for program in programs {
+        let name = program.file_name().with_context(|| format!("`{}` is not a program", program.display()))?;
+        archive.program(&Path::new("/usr/local/bin").join(name), program)?;
+    }
+    // Where the kernel looks for it.
+    archive.link(Path::new("/usr/sbin/modprobe"), Path::new("../bin/kmod"))?;
+    let version = kernel.modules.file_name().context("the folder of modules has no name")?;
+    let modules = kernel.modules.as_path();
+    archive.tree(&Path::new("/usr/lib/modules").join(version), modules, &|path| is_wanted(modules, path))?;
+    for folder in ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/etc", "/var/tmp"] {
+        archive.folder(Path::new(folder))?;
+    }
+    archive.script(Path::new("/script"), script)?;
+    let arguments: Vec<String> = arguments.iter().map(|argument| quoted(&argument.to_string_lossy())).collect();
+    archive.script(Path::new("/init"), &init(&arguments.join(" ")))?;
+    archive.finish()
+}
+
+/// Network, its drivers without hardware, and what they need.
+fn is_wanted(modules: &Path, path: &Path) -> bool {
+    let Ok(path) = path.strip_prefix(modules) else { return false };
+    let Ok(path) = path.strip_prefix("kernel") else { return true };
+    let wanted = ["net", "drivers/net", "lib", "crypto", "arch/x86/crypto"];
+    let unwanted = ["drivers/net/ethernet", "drivers/net/wireless", "net/bluetooth", "net/mac80211", "net/wireless"];
+    wanted.iter().any(|folder| path.starts_with(folder) || Path::new(folder).starts_with(path))
+        && !unwanted.iter().any(|folder| path.starts_with(folder))
+}
+
+fn quoted(argument: &str) -> String {
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+fn init(arguments: &str) -> String {
+    format!(
+        "#!/usr/bin/busybox sh
+export PATH=/usr/local/bin:/usr/bin:/busybox HOME=/root PCC_BIN=/usr/local/bin/pcc
+/usr/bin/busybox mkdir /busybox
+/usr/bin/busybox --install -s /busybox
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs run /run
+mount -t bpf bpf /sys/fs/bpf
+mount -t cgroup2 cgroup /sys/fs/cgroup
+ip link set lo up
+modprobe -a {MODULES}
+cd /root
+sh /script {arguments}
+echo \"{EXIT}$?\"
+poweroff -f
+"
+    )
+}
+
+/// Boots and prints what the machine prints.
+fn boot(kernel: &Kernel, initramfs: &Path, timeout: u32) -> Result<ExitCode> {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", &timeout.to_string(), "qemu-system-x86_64"]);
+    command.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "1024"]);
+    command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]);
+    command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
+    command.args(["-append", "console=ttyS0 quiet panic=-1"]);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting `qemu-system-x86_64`")?;
+    let stdout = child.stdout.take().context("`qemu-system-x86_64` has no output")?;
+    let mut code = None;
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line?;
+        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        match String::from_utf8_lossy(line).split_once(EXIT) {
+            Some((_, number)) => code = number.trim().parse::<u8>().ok(),
+            None => std::io::stdout().write_all(&[line, b"\n"].concat())?,
+        }
+    }
+    let status = child.wait()?;
+    match code {
+        Some(code) => Ok(ExitCode::from(code)),
+        None if status.code() == Some(124) => bail!("the machine was switched off after {timeout} s"),
+        None => bail!("the machine ended without an exit code ({status})"),
+    }
+}
