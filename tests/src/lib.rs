@@ -1,1 +1,4 @@
-//! The lab.
+//! What the tests of the whole share: the namespace lab.
+
+pub mod lab;
+pub mod predict;

@@ -1,0 +1,121 @@
+//! What a lab can have.
+
+use std::path::PathBuf;
+
+/// What a lab shall have.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    pub(super) uplinks: u32,
+    pub(super) ipv6: bool,
+    pub(super) defaults: Defaults,
+    pub(super) same_gateway: bool,
+    pub(super) second_lan: bool,
+    pub(super) inner_network: bool,
+    pub(super) port_forward: bool,
+    pub(super) tuns: Vec<u32>,
+    pub(super) mtus: Vec<(u32, u32)>,
+    pub(super) prefix: Option<String>,
+    pub(super) program: Option<PathBuf>,
+}
+
+/// The default routes that main has before `pcc` starts, for both families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defaults {
+    /// By uplink 1, metric 100.
+    First,
+    /// By every uplink, metric 100 times its number, as DHCP clients leave them.
+    All,
+    /// None.
+    None,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            uplinks: 2,
+            ipv6: true,
+            defaults: Defaults::First,
+            same_gateway: false,
+            second_lan: false,
+            inner_network: false,
+            port_forward: false,
+            tuns: Vec::new(),
+            mtus: Vec::new(),
+            prefix: None,
+            program: None,
+        }
+    }
+}
+
+impl Builder {
+    /// Number of uplinks, 1 to 8.
+    pub fn uplinks(mut self, count: u32) -> Self {
+        assert!((1..=8).contains(&count), "a lab has 1 to 8 uplinks");
+        self.uplinks = count;
+        self
+    }
+
+    /// Without IPv6: it is disabled in every namespace.
+    pub fn without_ipv6(mut self) -> Self {
+        self.ipv6 = false;
+        self
+    }
+
+    /// Main's default routes.
+    pub fn defaults(mut self, defaults: Defaults) -> Self {
+        self.defaults = defaults;
+        self
+    }
+
+    /// All ISPs hand out the network of uplink 1 and the same gateway address; the router's own addresses differ.
+    pub fn same_gateway(mut self) -> Self {
+        self.same_gateway = true;
+        self
+    }
+
+    /// A second client on `lan2`.
+    pub fn second_lan(mut self) -> Self {
+        self.second_lan = true;
+        self
+    }
+
+    /// Another router behind the device `site`, and static routes in main to `198.19.0.0/24` and `2001:db8:f::/64`
+    /// behind it.
+    pub fn inner_network(mut self) -> Self {
+        self.inner_network = true;
+        self
+    }
+
+    /// A table of the user's own in the router that forwards TCP and UDP [`super::address::FORWARDED_PORT`] of every
+    /// uplink to the client.
+    pub fn port_forward(mut self) -> Self {
+        self.port_forward = true;
+        self
+    }
+
+    /// Uplink `number` is a tun device: point-to-point, no Ethernet header, default routes without a gateway.
+    pub fn tun(mut self, number: u32) -> Self {
+        self.tuns.push(number);
+        self
+    }
+
+    /// The MTU of both ends of uplink `number`; 1,280 or more keeps IPv6 alive.
+    pub fn mtu(mut self, number: u32, bytes: u32) -> Self {
+        self.mtus.push((number, bytes));
+        self
+    }
+
+    /// A prefix for the namespaces instead of `pcc<process id>-<count>`. It is also the name of the instance, so it
+    /// has at most 32 of `[a-z0-9_-]`. Nothing sweeps such a lab when the process is killed.
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.prefix = Some(prefix.to_owned());
+        self
+    }
+
+    /// The `pcc` that the lab runs, instead of the one that [`process::binary`](super::process::binary) finds.
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+}

@@ -1,0 +1,89 @@
+//! Who sends what into a namespace, written down by its kernel.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::namespace::Namespace;
+
+/// Every IP packet that arrived at the device `eth0` of a namespace, whoever it was for: one entry for all packets of
+/// the same sender, receiver and protocol. Neighbour discovery and multicast listener reports are left out.
+#[derive(Debug)]
+pub struct Ledger {
+    namespace: Arc<Namespace>,
+}
+
+/// Packets of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Entry {
+    /// Sender.
+    pub source: IpAddr,
+    /// Receiver.
+    pub destination: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+const SETS: [&str; 2] = ["v4", "v6"];
+
+impl Ledger {
+    /// Opens a ledger in `namespace`, and does not write down what `except`, an nft match, describes.
+    ///
+    /// # Panics
+    /// Where nft refuses.
+    pub fn open(namespace: &Arc<Namespace>, except: &str) -> Self {
+        let except = if except.is_empty() { String::new() } else { format!("{except} return") };
+        namespace.nft(&format!(
+            "table inet ledger
+             delete table inet ledger
+             table inet ledger {{
+              set v4 {{ type ipv4_addr . ipv4_addr . inet_proto; flags dynamic; size 65535; }}
+              set v6 {{ type ipv6_addr . ipv6_addr . inet_proto; flags dynamic; size 65535; }}
+              chain in {{ type filter hook prerouting priority raw;
+               iifname != \"eth0\" return
+               icmpv6 type {{ nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert,
+                mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }} return
+               {except}
+               update @v4 {{ ip saddr . ip daddr . ip protocol }}
+               update @v6 {{ ip6 saddr . ip6 daddr . meta l4proto }}
+              }}
+             }}"
+        ));
+        Self { namespace: Arc::clone(namespace) }
+    }
+
+    /// All entries.
+    ///
+    /// # Panics
+    /// Where nft does not print what it was given.
+    pub fn entries(&self) -> BTreeSet<Entry> {
+        SETS.iter().flat_map(|set| self.read(set)).collect()
+    }
+
+    /// Forgets all entries.
+    ///
+    /// # Panics
+    /// Where the ledger has gone.
+    pub fn clear(&self) {
+        self.namespace.nft("flush set inet ledger v4\nflush set inet ledger v6");
+    }
+
+    fn read(&self, set: &str) -> Vec<Entry> {
+        let text = self.namespace.exec("nft", ["-j", "-n", "list", "set", "inet", "ledger", set]);
+        let listed: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let elements = listed["nftables"].as_array().into_iter().flatten().find_map(|it| it["set"]["elem"].as_array());
+        let entry = |element: &Value| {
+            let value = if element["elem"].is_object() { &element["elem"]["val"] } else { element };
+            let [source, destination, protocol] = value["concat"].as_array()?.as_slice() else { return None };
+            Some(Entry {
+                source: source.as_str()?.parse().ok()?,
+                destination: destination.as_str()?.parse().ok()?,
+                protocol: protocol.as_u64().or_else(|| protocol.as_str()?.parse().ok())?.try_into().ok()?,
+            })
+        };
+        let parsed = |element| entry(element).unwrap_or_else(|| panic!("not an entry of a ledger: {element}"));
+        elements.into_iter().flatten().map(parsed).collect()
+    }
+}
