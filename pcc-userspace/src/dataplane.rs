@@ -79,7 +79,7 @@ impl DataPlane {
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(error.into()))?;
         for (name, _) in Side::Lan.programs().into_iter().chain(Side::Uplink.programs()) {
-            classifier(&mut ebpf, name)?.load().map_err(|error| refused(anyhow!(error).context(name)))?;
+            load_program(classifier(&mut ebpf, name)?).map_err(|error| refused(anyhow!(error).context(name)))?;
         }
         Ok(Self { ebpf, pins, adopted, clsact: Vec::new() })
     }
@@ -323,6 +323,17 @@ fn refused(error: anyhow::Error) -> anyhow::Error {
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
     let program = ebpf.program_mut(name).with_context(|| format!("no program `{name}` in the object"))?;
     Ok(program.try_into()?)
+}
+
+/// The verifier gives up with EAGAIN when a signal is pending for the thread; libbpf tries five times as well.
+fn load_program(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    for _ in 0..4 {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    program.load()
 }
 
 /// Gives up the ownership of a link whose pin or filter keeps it attached.

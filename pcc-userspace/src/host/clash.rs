@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(
             refused[0].message,
             "ip rule uses bits 0xf0 of the packet mark, which are ours (0xff): \
-             `ip -4 rule add pref 5210 fwmark 0x40/0xf0 lookup 52 protocol 0`"
+             `ip -4 rule add pref 5210 fwmark 0x40/0xf0 lookup 52`"
         );
         assert!(refused[0].hint.contains("0xff00"), "{}", refused[0].hint);
         assert!(warnings.is_empty());
@@ -146,8 +146,8 @@ mod tests {
         let wireguard = rule_use(&rule((0xca6c, u32::MAX), 0)).unwrap();
         let Clashes { refused, warnings } = clashes(&[wireguard], 0xff);
         assert!(refused.is_empty());
-        assert!(warnings[0].contains("fwmark 0xca6c lookup 52"), "{:?}", warnings);
-        assert!(warnings[0].contains("compares the whole packet mark"), "{:?}", warnings);
+        assert!(warnings[0].contains("fwmark 0xca6c lookup 52"), "{warnings:?}");
+        assert!(warnings[0].contains("compares the whole packet mark"), "{warnings:?}");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use netlink_packet_core::{DecodeError, DefaultNla, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NlasIterator, parse_u32_be};
+use netlink_packet_core::{
+    DecodeError, DefaultNla, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NlasIterator, parse_u32_be,
+};
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, Status};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use rustix::io::Errno;

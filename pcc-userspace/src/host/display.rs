@@ -3,8 +3,6 @@
 use std::fmt::{Display, Formatter, Result};
 use std::net::IpAddr;
 
-
-
 use super::{Change, Family, NextHop, Route, RouteKind, Rule, TABLE_MAIN};
 
 impl Display for Change {
@@ -129,7 +127,11 @@ impl Display for Rule {
         if let Some(length) = self.suppress_prefix_length {
             write!(out, " suppress_prefixlength {length}")?;
         }
-        write!(out, " protocol {}", self.protocol)
+        // Most tools name none.
+        if self.protocol != 0 {
+            write!(out, " protocol {}", self.protocol)?;
+        }
+        Ok(())
     }
 }
 

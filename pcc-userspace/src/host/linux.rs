@@ -124,9 +124,7 @@ impl Linux {
                 let request = Message::NewRule(message::rule_message(rule));
                 self.netlink.request(request, NLM_F_CREATE | NLM_F_EXCL, &[Errno::EXIST])
             }
-            Change::RemoveRule(rule) => {
-                self.netlink.request(Message::DelRule(message::rule_message(rule)), 0, &GONE)
-            }
+            Change::RemoveRule(rule) => self.netlink.request(Message::DelRule(message::rule_message(rule)), 0, &GONE),
             Change::Nft { script, .. } => nft::apply(script),
             Change::DeleteConnections { family, mark, mask } => self.conntrack.delete(*family, *mark, *mask),
             Change::ReleaseConnections { ours, mask } => self.conntrack.release(*ours, *mask),

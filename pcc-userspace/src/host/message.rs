@@ -101,14 +101,13 @@ pub fn route(message: &RouteMessage, devices: &BTreeMap<u32, String>) -> Option<
             RouteAttribute::MultiPath(hops) => {
                 route.next_hops.extend(hops.iter().map(|message| {
                     let onlink = message.flags.contains(RouteNextHopFlags::Onlink);
-                    let hop = Hop { ifindex: message.interface_index, onlink, weight: u16::from(message.hops) + 1 };
+                    let hop = (message.interface_index, onlink, u16::from(message.hops) + 1);
                     next_hop(hop, &message.attributes, devices)
                 }));
             }
             RouteAttribute::Oif(ifindex) => {
                 let onlink = header.flags.contains(RouteFlags::Onlink);
-                let hop = Hop { ifindex: *ifindex, onlink, weight: 1 };
-                route.next_hops.push(next_hop(hop, &message.attributes, devices));
+                route.next_hops.push(next_hop((*ifindex, onlink, 1), &message.attributes, devices));
             }
             _ => {}
         }
@@ -239,27 +238,20 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// A hop from its attributes and those that only one of the two notations has.
-fn next_hop(hop: Hop, attributes: &[RouteAttribute], devices: &BTreeMap<u32, String>) -> NextHop {
+/// A hop from its attributes and from what its two notations keep in different places.
+fn next_hop(
+    (ifindex, onlink, weight): (u32, bool, u16),
+    attributes: &[RouteAttribute],
+    devices: &BTreeMap<u32, String>,
+) -> NextHop {
     let gateway = attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(gateway) => ip(gateway),
         RouteAttribute::Via(RouteVia::Inet(gateway)) => Some((*gateway).into()),
         RouteAttribute::Via(RouteVia::Inet6(gateway)) => Some((*gateway).into()),
         _ => None,
     });
-    NextHop {
-        gateway,
-        ifindex: hop.ifindex,
-        device: devices.get(&hop.ifindex).cloned().unwrap_or_default(),
-        onlink: hop.onlink,
-        weight: hop.weight,
-    }
-}
-
-struct Hop {
-    ifindex: u32,
-    onlink: bool,
-    weight: u16,
+    let device = devices.get(&ifindex).cloned().unwrap_or_default();
+    NextHop { gateway, ifindex, device, onlink, weight }
 }
 
 fn multipath_message(hop: &NextHop, family: Family) -> RouteNextHop {
@@ -275,5 +267,53 @@ fn gateway_attribute(gateway: IpAddr, family: Family) -> RouteAttribute {
     match (gateway, family) {
         (IpAddr::V6(gateway), Family::V4) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
         (gateway, _) => RouteAttribute::Gateway(gateway.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(change: impl FnOnce(&mut RouteMessage)) -> Option<Route> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.kind = RouteType::Unicast;
+        message.header.table = 254;
+        message.attributes.push(RouteAttribute::Oif(7));
+        change(&mut message);
+        route(&message, &BTreeMap::from([(7, "wan1".to_owned())]))
+    }
+
+    #[test]
+    fn a_default_route_has_prefix_length_zero_and_a_named_device() {
+        let route = seen(|_| {}).unwrap();
+        assert_eq!(route.to_string(), "default dev wan1 table main proto 0");
+    }
+
+    #[test]
+    fn what_is_no_route_of_an_administrator_is_left_out() {
+        assert_eq!(seen(|message| message.header.flags |= RouteFlags::Cloned), None);
+        assert_eq!(seen(|message| message.attributes.push(RouteAttribute::Table(TABLE_LOCAL))), None);
+        for kind in [RouteType::Local, RouteType::Broadcast, RouteType::Anycast, RouteType::Multicast] {
+            assert_eq!(seen(|message| message.header.kind = kind), None);
+        }
+    }
+
+    #[test]
+    fn of_source_specific_routes_only_defaults_are_seen() {
+        let network = RouteAttribute::Destination("2001:db8::".parse::<std::net::Ipv6Addr>().unwrap().into());
+        assert!(seen(|message| message.header.source_prefix_length = 56).is_some());
+        let specific = seen(|message| {
+            message.header.source_prefix_length = 56;
+            message.header.destination_prefix_length = 32;
+            message.attributes.push(network);
+        });
+        assert_eq!(specific, None);
+    }
+
+    #[test]
+    fn a_blackhole_leads_nowhere() {
+        let route = seen(|message| message.header.kind = RouteType::BlackHole).unwrap();
+        assert!(route.next_hops.is_empty());
     }
 }

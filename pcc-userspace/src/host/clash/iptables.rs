@@ -33,9 +33,9 @@ fn uses(tool: &str, saved: &str) -> Vec<MarkUse> {
         } else if line.starts_with("-A ") {
             let place = format!("{tool} table {table}");
             let here = marks(line).into_iter();
-            found.extend(here.filter_map(|(mark, sets, mask)| {
-                MarkUse::new(place.clone(), line.to_owned(), mark, sets, mask)
-            }));
+            found.extend(
+                here.filter_map(|(mark, sets, mask)| MarkUse::new(place.clone(), line.to_owned(), mark, sets, mask)),
+            );
         }
     }
     found

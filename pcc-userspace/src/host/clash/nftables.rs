@@ -43,9 +43,7 @@ pub fn uses(found: &[Found], listing: &str) -> Vec<MarkUse> {
         let (family, table, handle) = rule;
         let place = format!("nftables table {family} {table}");
         let text = texts.get(rule).cloned().unwrap_or_else(|| format!("handle {handle}"));
-        uses.iter().filter_map(move |(mark, sets, mask)| {
-            MarkUse::new(place.clone(), text.clone(), *mark, *sets, *mask)
-        })
+        uses.iter().filter_map(move |(mark, sets, mask)| MarkUse::new(place.clone(), text.clone(), *mark, *sets, *mask))
     });
     uses.collect()
 }
@@ -174,10 +172,7 @@ mod tests {
     fn a_use_names_its_table_and_rule() {
         let tailscale = &observed()[0];
         assert_eq!(tailscale.place, "nftables table ip tailscale");
-        assert_eq!(
-            tailscale.text,
-            "iifname \"tailscale0\" meta mark set meta mark & 0xff04ffff | 0x00040000"
-        );
+        assert_eq!(tailscale.text, "iifname \"tailscale0\" meta mark set meta mark & 0xff04ffff | 0x00040000");
     }
 
     #[test]
@@ -204,10 +199,7 @@ mod tests {
             "what is not kept from the old mark is wiped"
         );
         assert_eq!(of("meta l4proto udp meta mark set ct mark"), [(Packet, true, None), (Connection, false, None)]);
-        assert_eq!(
-            of("meta l4proto udp meta mark 0x0000ca6c"),
-            [(Packet, false, None), (Connection, true, None)]
-        );
+        assert_eq!(of("meta l4proto udp meta mark 0x0000ca6c"), [(Packet, false, None), (Connection, true, None)]);
         assert_eq!(of("meta mark set ip saddr map @m"), [(Packet, true, None)]);
         assert_eq!(of("meta mark set numgen"), [(Packet, true, None)]);
         assert_eq!(of("meta mark {"), [(Packet, false, None)]);

@@ -1,0 +1,449 @@
+//! The host rim against the kernel, in network namespaces of its own. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use pcc_userspace::host::clash;
+use pcc_userspace::host::linux::Linux;
+use pcc_userspace::host::netlink::{Changed, Monitor};
+use pcc_userspace::host::{Change, Family, Host, Mark, NextHop, Observed, PROTOCOL, Route, RouteKind, Rule};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+const TABLE: u32 = 20_501;
+
+/// A network namespace that the current thread lives in and that goes with the value.
+struct Namespace(String);
+
+impl Namespace {
+    /// Makes it with two veth devices, `wan1` and `wan2`, whose other ends are in it too.
+    fn enter(test: &str) -> Self {
+        let name = format!("pcc-host-{test}-{}", std::process::id());
+        sh(&format!("ip netns add {name}"));
+        let namespace = Self(name);
+        let file = File::open(format!("/run/netns/{}", namespace.0)).unwrap();
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        sh("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0
+            ip link set lo up
+            for n in 1 2; do
+                ip link add wan$n type veth peer name isp$n
+                ip link set wan$n up; ip link set isp$n up
+                ip addr add 198.18.$n.2/24 dev wan$n
+                ip addr add 2001:db8:$n::2/64 dev wan$n nodad
+            done");
+        namespace
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+fn sh(script: &str) -> String {
+    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs `test` on a thread of its own, because it changes the thread's namespace.
+fn isolated(name: &str, test: impl FnOnce() + Send + 'static) {
+    assert!(rustix::process::geteuid().is_root(), "needs root");
+    let name = name.to_owned();
+    let thread = std::thread::spawn(move || {
+        let _namespace = Namespace::enter(&name);
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn observe() -> Observed {
+    Linux::open().unwrap().observe().unwrap()
+}
+
+fn hop(gateway: Option<&str>, device: &str) -> NextHop {
+    NextHop {
+        gateway: gateway.map(|address| address.parse().unwrap()),
+        ifindex: rustix::net::netdevice::name_to_index(
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).unwrap(),
+            device,
+        )
+        .unwrap(),
+        device: device.to_owned(),
+        onlink: false,
+        weight: 1,
+    }
+}
+
+fn route(destination: &str, next_hops: Vec<NextHop>) -> Route {
+    Route {
+        destination: destination.parse().unwrap(),
+        metric: destination.contains(':').then_some(1024),
+        table: TABLE,
+        protocol: PROTOCOL,
+        kind: if next_hops.is_empty() { RouteKind::Blackhole } else { RouteKind::Unicast },
+        next_hops,
+        preferred_source: None,
+        scope: 0,
+    }
+}
+
+fn rule(family: Family, priority: u32) -> Rule {
+    Rule {
+        family,
+        priority,
+        mark: None,
+        source: None,
+        table: TABLE,
+        suppress_prefix_length: None,
+        inverted: false,
+        protocol: PROTOCOL,
+    }
+}
+
+/// Routes of every form that a plan may contain.
+fn routes() -> Vec<Route> {
+    let weighted = |hop: NextHop, weight| NextHop { weight, ..hop };
+    let onlink = |hop: NextHop| NextHop { onlink: true, ..hop };
+    vec![
+        route("0.0.0.0/0", vec![hop(Some("198.18.1.1"), "wan1")]),
+        Route { metric: Some(7), ..route("0.0.0.0/0", vec![hop(Some("198.18.2.1"), "wan2")]) },
+        Route { metric: Some(u32::MAX), ..route("0.0.0.0/0", vec![]) },
+        Route { scope: 253, ..route("192.0.2.0/24", vec![hop(None, "wan1")]) },
+        route("192.0.2.0/25", vec![hop(None, "wan1")]),
+        Route {
+            preferred_source: "198.18.1.2".parse().ok(),
+            ..route("203.0.113.0/24", vec![hop(Some("198.18.1.1"), "wan1")])
+        },
+        route("203.0.113.0/25", vec![onlink(hop(Some("192.0.2.1"), "wan2"))]),
+        route("203.0.113.128/25", vec![hop(Some("fe80::1"), "wan2")]),
+        route(
+            "198.51.100.0/24",
+            vec![weighted(hop(Some("198.18.1.1"), "wan1"), 1), weighted(onlink(hop(Some("192.0.2.9"), "wan2")), 256)],
+        ),
+        route("::/0", vec![hop(Some("fe80::1"), "wan1")]),
+        Route { metric: Some(7), ..route("::/0", vec![hop(Some("2001:db8:2::1"), "wan2")]) },
+        Route { metric: Some(u32::MAX), ..route("::/0", vec![]) },
+        route("fe80::/64", vec![hop(None, "wan1")]),
+        route("fe80::/64", vec![hop(None, "wan2")]),
+        Route {
+            preferred_source: "2001:db8:1::2".parse().ok(),
+            ..route("2001:db8:9::/48", vec![hop(Some("fe80::1"), "wan1")])
+        },
+        route("2001:db8:a::/48", vec![onlink(hop(Some("2001:db8:ff::1"), "wan2"))]),
+        Route {
+            metric: Some(5),
+            ..route(
+                "2001:db8:b::/48",
+                vec![weighted(hop(Some("fe80::1"), "wan1"), 2), weighted(hop(Some("fe80::1"), "wan2"), 3)],
+            )
+        },
+        Route { kind: RouteKind::Other(7), ..route("2001:db8:c::/48", vec![]) },
+        Route { kind: RouteKind::Other(8), ..route("198.51.101.0/24", vec![]) },
+    ]
+}
+
+fn rules() -> Vec<Rule> {
+    let sources = ["198.18.1.2/32", "2001:db8:1::/64"];
+    let both = Family::BOTH.into_iter().zip(sources).flat_map(|(family, source)| {
+        [
+            Rule { mark: Some((0x81, 0x9f)), ..rule(family, 32_600) },
+            Rule { mark: Some((0x82, u32::MAX)), ..rule(family, 32_601) },
+            Rule { source: source.parse().ok(), ..rule(family, 32_602) },
+            Rule { table: 254, suppress_prefix_length: Some(0), ..rule(family, 32_500) },
+            Rule { mark: Some((0, 0x80)), inverted: true, ..rule(family, 32_603) },
+            rule(family, 33_000),
+            Rule { table: 109, ..rule(family, 33_000) },
+        ]
+    });
+    both.collect()
+}
+
+fn changes() -> Vec<(Change, Change)> {
+    let routes = routes().into_iter().map(|route| (Change::AddRoute(route.clone()), Change::RemoveRoute(route)));
+    let rules = rules().into_iter().map(|rule| (Change::AddRule(rule.clone()), Change::RemoveRule(rule)));
+    routes.chain(rules).collect()
+}
+
+#[test]
+fn what_is_added_is_observed_once_and_what_is_removed_is_gone() {
+    isolated("changes", || {
+        let mut host = Linux::open().unwrap();
+        let before = host.observe().unwrap();
+        for (add, _) in changes() {
+            host.apply(&add).unwrap();
+            host.apply(&add).unwrap();
+        }
+        let observed = host.observe().unwrap();
+        let (wanted_routes, wanted_rules) = (routes(), rules());
+        for route in &wanted_routes {
+            assert_eq!(
+                observed.routes.iter().filter(|found| *found == route).count(),
+                1,
+                "{route}: {:#?}",
+                observed.routes
+            );
+        }
+        for rule in &wanted_rules {
+            assert_eq!(observed.rules.iter().filter(|found| *found == rule).count(), 1, "{rule}");
+        }
+        assert_eq!(observed.routes.len(), before.routes.len() + wanted_routes.len());
+        assert_eq!(observed.rules.len(), before.rules.len() + wanted_rules.len());
+        for (_, remove) in changes() {
+            host.apply(&remove).unwrap();
+            host.apply(&remove).unwrap();
+        }
+        assert_eq!(host.observe().unwrap(), before);
+    });
+}
+
+#[test]
+fn the_printed_commands_do_the_same() {
+    isolated("printed", || {
+        let mut host = Linux::open().unwrap();
+        let before = host.observe().unwrap();
+        for (add, _) in changes() {
+            host.apply(&add).unwrap();
+        }
+        let state =
+            "ip -4 -d -N rule; ip -6 -d -N rule; ip -4 -d -N route show table all; ip -6 -d -N route show table all";
+        let (applied, applied_text) = (host.observe().unwrap(), sh(state));
+        for (_, remove) in changes() {
+            sh(&remove.to_string());
+        }
+        assert_eq!(host.observe().unwrap(), before);
+        for (add, _) in changes() {
+            sh(&add.to_string());
+        }
+        assert_eq!(host.observe().unwrap(), applied);
+        assert_eq!(sh(state), applied_text);
+        for (_, remove) in changes() {
+            host.apply(&remove).unwrap();
+        }
+        assert_eq!(host.observe().unwrap(), before);
+    });
+}
+
+#[test]
+fn a_removal_after_the_device_has_gone_succeeds() {
+    isolated("gone", || {
+        let mut host = Linux::open().unwrap();
+        let all = changes();
+        for (add, _) in &all {
+            host.apply(add).unwrap();
+        }
+        sh("ip link del wan1; ip link del wan2");
+        for (_, remove) in &all {
+            host.apply(remove).unwrap();
+        }
+        assert!(observe().routes.iter().all(|route| route.protocol != PROTOCOL));
+    });
+}
+
+#[test]
+fn a_refusal_says_what_and_why() {
+    isolated("refused", || {
+        let mut host = Linux::open().unwrap();
+        let off_link = route("0.0.0.0/0", vec![hop(Some("192.0.2.77"), "wan1")]);
+        let error = format!("{:#}", host.apply(&Change::AddRoute(off_link)).unwrap_err());
+        assert!(error.starts_with("`ip -4 route append default via 192.0.2.77 dev wan1 table 20501"), "{error}");
+        assert!(error.contains("Nexthop has invalid gateway: Network is unreachable"), "{error}");
+        let sysctl = Change::Sysctl { key: "net/ipv4/no_such".into(), value: "1".into() };
+        assert!(format!("{:#}", host.apply(&sysctl).unwrap_err()).contains("net/ipv4/no_such"));
+        let nft = Change::Nft { summary: "x".into(), script: "add table inet a\nbogus\n".into() };
+        let error = format!("{:#}", host.apply(&nft).unwrap_err());
+        assert!(error.contains("Error: syntax error"), "{error}");
+        assert_eq!(sh("nft list tables"), "", "one transaction");
+    });
+}
+
+#[test]
+fn links_and_addresses_are_seen_as_they_are() {
+    isolated("links", || {
+        sh("ip link add name tap0 type veth peer name tap1
+            ip tuntap add tun0 mode tun; ip link set tun0 up mtu 1400
+            ip addr add 192.0.2.1 peer 192.0.2.2/32 dev tun0
+            ip addr add 2001:db8:1::3/64 dev wan1 nodad preferred_lft 0
+            ip link set isp2 down");
+        let observed = observe();
+        let link = |name: &str| observed.link(name).unwrap();
+        assert!(link("wan1").ethernet && link("wan1").up && link("wan1").carrier && !link("wan1").point_to_point);
+        assert!(link("wan2").up && !link("wan2").carrier);
+        assert!(!link("tun0").ethernet && link("tun0").point_to_point && link("tun0").mtu == 1400);
+        assert!(!link("tap0").up);
+        let address = |text: &str| {
+            let ip: IpAddr = text.parse().unwrap();
+            observed.addresses.iter().find(|address| address.network.addr() == ip).unwrap()
+        };
+        assert_eq!(address("192.0.2.1").peer, "192.0.2.2".parse().ok());
+        assert!(address("198.18.1.2").usable_source && address("198.18.1.2").peer.is_none());
+        assert_eq!(address("198.18.1.2").network.prefix_len(), 24);
+        assert!(address("2001:db8:1::2").usable_source);
+        assert!(!address("2001:db8:1::3").usable_source, "deprecated");
+        assert!(!address("127.0.0.1").usable_source && !address("::1").usable_source);
+        assert!(observed.addresses.iter().any(|address| {
+            address.ifindex == link("wan1").index
+                && address.network.addr().to_string().starts_with("fe80")
+                && !address.usable_source
+        }));
+        assert!(observed.routes.iter().all(|route| route.table != 255));
+    });
+}
+
+#[test]
+fn observing_takes_a_few_milliseconds() {
+    isolated("quick", || {
+        sh(
+            "for n in $(seq 1 2000); do echo route add 203.0.$((n / 200)).$((n % 200))/32 via 198.18.1.1; done | ip -batch -",
+        );
+        let mut host = Linux::open().unwrap();
+        host.observe().unwrap();
+        let start = Instant::now();
+        assert!(host.observe().unwrap().routes.len() > 2000);
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(500), "{took:?}");
+    });
+}
+
+#[test]
+fn changes_of_the_host_are_noticed() {
+    isolated("monitor", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut monitor = Monitor::new().unwrap();
+            for (command, expected) in [
+                ("ip rule add pref 5 lookup 9", Changed::Rules),
+                ("ip -6 rule add pref 5 lookup 9", Changed::Rules),
+                ("ip route add 203.0.113.0/24 dev wan1", Changed::Routes),
+                ("ip -6 route add 2001:db8:77::/48 dev wan1", Changed::Routes),
+                ("ip addr add 203.0.113.1/32 dev wan1", Changed::Addresses),
+                ("ip addr add 2001:db8:78::1/128 dev wan1 nodad", Changed::Addresses),
+                ("ip link set isp1 down", Changed::Links),
+            ] {
+                sh(command);
+                let wait = async { while monitor.next().await.unwrap() != expected {} };
+                tokio::time::timeout(Duration::from_secs(2), wait).await.expect(command);
+                while tokio::time::timeout(Duration::from_millis(50), monitor.next()).await.is_ok() {}
+            }
+            // More than the queue holds, unread.
+            sh("for n in $(seq 1 30000); do
+                    echo route add 203.0.113.1/32 dev wan1 table 77; echo route del 203.0.113.1/32 dev wan1 table 77
+                done | ip -batch -");
+            let wait = async { while monitor.next().await.unwrap() != Changed::Everything {} };
+            tokio::time::timeout(Duration::from_secs(5), wait).await.expect("lost notices are reported");
+        });
+    });
+}
+
+/// The marks that conntrack lists, sorted.
+fn conntrack_marks(family: &str) -> Vec<String> {
+    let listed = sh(&format!("conntrack -L -f {family} 2>/dev/null"));
+    let words = listed.split_whitespace().filter_map(|word| word.strip_prefix("mark="));
+    let mut marks: Vec<_> = words.map(str::to_owned).collect();
+    marks.sort();
+    marks
+}
+
+/// 500 UDP entries a family: 200 of uplink 1, 100 of uplink 2, 200 with foreign bits alone; all with foreign bits.
+fn fill_conntrack() {
+    sh("for n in $(seq 1 500); do
+            mark=0x12345600; [ $n -le 200 ] && mark=0x12345681
+            [ $n -gt 200 ] && [ $n -le 300 ] && mark=0x12345682
+            common=\"-p udp --sport $n --dport 53 -t 300 -m $mark\"
+            conntrack -I -s 192.0.2.1 -d 203.0.113.9 $common
+            conntrack -I -s 2001:db8:a::1 -d 2001:db8:9::9 $common
+        done >/dev/null 2>&1");
+}
+
+#[test]
+fn connections_are_counted_and_deleted_by_mark() {
+    isolated("delete", || {
+        fill_conntrack();
+        let mut host = Linux::open().unwrap();
+        let mut counts = || host.count_by_mark(0x80, 0x9f).unwrap().into_iter().collect::<Vec<_>>();
+        assert_eq!(counts(), [(0x81, 400), (0x82, 200)]);
+        let delete = |family, mark| {
+            let change = Change::DeleteConnections { family, mark, mask: 0x9f };
+            Linux::open().unwrap().apply(&change).unwrap();
+        };
+        delete(Some(Family::V6), 0x81);
+        assert_eq!(counts(), [(0x81, 200), (0x82, 200)]);
+        assert_eq!((conntrack_marks("ipv4").len(), conntrack_marks("ipv6").len()), (500, 300));
+        delete(None, 0x82);
+        assert_eq!(counts(), [(0x81, 200)]);
+        delete(Some(Family::V4), 0x81);
+        delete(Some(Family::V4), 0x81);
+        assert_eq!(counts(), []);
+        assert_eq!((conntrack_marks("ipv4").len(), conntrack_marks("ipv6").len()), (200, 200));
+    });
+}
+
+#[test]
+fn connections_are_released() {
+    isolated("release", || {
+        fill_conntrack();
+        // Zones, protocols without ports, and translated ones: those of ours go, the foreign one stays.
+        sh("exec >/dev/null 2>&1
+            conntrack -I -s 192.0.2.1 -d 203.0.113.9 -p udp --sport 1 --dport 53 -t 300 -m 0x81 --zone 5
+            conntrack -I -s 192.0.2.1 -d 203.0.113.9 -p icmp --icmp-type 8 --icmp-code 0 --icmp-id 7 -t 300 -m 0x81
+            conntrack -I -s 2001:db8:a::1 -d 2001:db8:9::9 -p icmpv6 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 7 -t 300 -m 0x81
+            conntrack -I -s 192.0.2.1 -d 203.0.113.9 -p tcp --sport 1 --dport 80 --state ESTABLISHED -t 300 -m 0x81
+            conntrack -I -s 192.0.2.1 -d 203.0.113.9 -p 99 -t 300 -m 0x81
+            conntrack -I -s 192.0.2.1 -d 203.0.113.9 -p tcp --sport 2 --dport 80 --state ESTABLISHED -t 300 -m 0x81 -n 198.18.1.2
+            conntrack -I -s 2001:db8:a::1 -d 2001:db8:9::9 -p udp --sport 999 --dport 80 -t 300 -m 0x81 -n 2001:db8:1::2
+            conntrack -I -s 192.0.2.1 -d 203.0.113.9 -p tcp --sport 3 --dport 80 --state ESTABLISHED -t 300 -m 0x7 -n 198.18.1.2");
+        assert_eq!((conntrack_marks("ipv4").len(), conntrack_marks("ipv6").len()), (506, 502));
+        let mut host = Linux::open().unwrap();
+        for _ in 0..2 {
+            host.apply(&Change::ReleaseConnections { ours: 0x80, mask: 0xff }).unwrap();
+        }
+        assert!(host.count_by_mark(0x80, 0xff).unwrap().is_empty());
+        let (four, six) = (conntrack_marks("ipv4"), conntrack_marks("ipv6"));
+        let foreign = 0x1234_5600u32.to_string();
+        let count = |marks: &[String], mark: &str| marks.iter().filter(|found| *found == mark).count();
+        assert_eq!((count(&four, &foreign), count(&four, "0"), count(&four, "7")), (500, 4, 1), "{four:?}");
+        assert_eq!((count(&six, &foreign), count(&six, "0")), (500, 1));
+        assert_eq!((four.len(), six.len()), (505, 501));
+    });
+}
+
+#[test]
+fn uses_of_marks_by_others_are_found() {
+    isolated("marks", || {
+        let mut host = Linux::open().unwrap();
+        assert_eq!(host.mark_uses("pcc-default", &observe()).unwrap(), []);
+        assert_eq!(host.table_comment("pcc-default").unwrap(), None);
+        let script = "table inet pcc-default {
+                comment \"one two\"
+                chain c { meta mark set meta mark & 0xffffff00 | 0x81; }
+            }
+            table ip other { chain c { meta mark & 0x80 == 0x80 drop; }; }
+            table ip whole { chain c { ct mark set 0x5; }; }
+            add table inet bare";
+        host.apply(&Change::Nft { summary: "three tables".into(), script: script.into() }).unwrap();
+        assert_eq!(host.table_comment("pcc-default").unwrap().as_deref(), Some("one two"));
+        assert_eq!(host.table_comment("bare").unwrap().as_deref(), Some(""));
+        sh("ip rule add pref 5 fwmark 0x40/0x40 lookup 9; ip -6 rule add pref 6 fwmark 0xca6c lookup 9");
+        host.apply(&Change::AddRule(Rule { mark: Some((0x81, 0x9f)), ..rule(Family::V4, 32_600) })).unwrap();
+        let uses = host.mark_uses("pcc-default", &observe()).unwrap();
+        let found: Vec<_> =
+            uses.iter().map(|found| (found.text.as_str(), found.mark, found.sets, found.mask)).collect();
+        assert_eq!(
+            found,
+            [
+                ("ip -4 rule add pref 5 fwmark 0x40/0x40 lookup 9", Mark::Packet, false, Some(0x40)),
+                ("ip -6 rule add pref 6 fwmark 0xca6c lookup 9", Mark::Packet, false, None),
+                ("meta mark & 0x00000080 == 0x00000080 drop", Mark::Packet, false, Some(0x80)),
+                ("ct mark set 0x00000005", Mark::Connection, true, None),
+            ]
+        );
+        let clashes = clash::clashes(&uses, 0xff);
+        assert_eq!((clashes.refused.len(), clashes.warnings.len()), (2, 2));
+    });
+}
