@@ -24,7 +24,7 @@ use pcc_ebpf::abi::{
 };
 use pcc_ebpf::flow;
 
-use crate::problem::Problem;
+use crate::problem::{NEEDED_RIGHTS, Problem};
 
 /// The compiled programs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pcc-ebpf"));
@@ -304,7 +304,7 @@ fn create_pin_directory(pins: &Path) -> Result<()> {
     fs::create_dir_all(pins).map_err(|error| {
         Problem::new(
             format!("creating `{}`: {error}", pins.display()),
-            "run as root, or with CAP_BPF and CAP_NET_ADMIN",
+            NEEDED_RIGHTS,
         )
         .into()
     })
@@ -313,7 +313,7 @@ fn create_pin_directory(pins: &Path) -> Result<()> {
 fn refused(error: anyhow::Error) -> anyhow::Error {
     let text = format!("{error:#}");
     let hint = if text.contains("ermitted") || text.contains("EPERM") {
-        "run as root, or with CAP_BPF and CAP_NET_ADMIN"
+        NEEDED_RIGHTS
     } else {
         "pcc needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF"
     };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Problem;
+use crate::problem::{NEEDED_RIGHTS, Problem};
 
 /// The journal of one instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +125,7 @@ impl Lock {
         let root = |error: io::Error| {
             Problem::new(
                 format!("creating `{}`: {error}", run.display()),
-                "run as root, or with CAP_NET_ADMIN and CAP_BPF",
+                NEEDED_RIGHTS,
             )
         };
         fs::create_dir_all(run).map_err(root)?;

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The hint for everything that the kernel forbids.
+pub const NEEDED_RIGHTS: &str = "run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF";
+
 /// A message in lower case with literals in backticks, and what to do about it.
 ///
 /// It travels inside [`anyhow::Error`]; [`report`] finds it again, however much context was put around it.

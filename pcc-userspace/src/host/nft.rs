@@ -3,9 +3,13 @@
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::problem::Problem;
+use crate::problem::{NEEDED_RIGHTS, Problem};
+
+/// What our scripts use; nft says only "No such file or directory" for what the kernel lacks.
+const NEEDED_FEATURES: &str =
+    "pcc needs nftables 1.0 or newer and a kernel with nf_tables (inet), ct, fib, nat, masq, socket and route chains";
 
 /// Runs `script` as one transaction: all of it holds afterwards, or nothing changed.
 pub fn apply(script: &str) -> Result<()> {
@@ -44,7 +48,9 @@ fn nft(arguments: &[&str], input: &str) -> Result<String> {
         let words = String::from_utf8_lossy(&output.stderr);
         let words = words.trim();
         // A crash says nothing.
-        bail!("nft: {}", if words.is_empty() { output.status.to_string() } else { words.to_owned() });
+        let words = if words.is_empty() { output.status.to_string() } else { words.to_owned() };
+        let hint = if words.contains("not permitted") { NEEDED_RIGHTS } else { NEEDED_FEATURES };
+        return Err(Problem::new(format!("nft: {words}"), hint).into());
     }
     String::from_utf8(output.stdout).context("reading the output of `nft`")
 }
