@@ -66,7 +66,7 @@ pub async fn run(mut instance: Instance, mut signals: [Signal; 2]) -> Result<Ins
             Event::Stop => return Ok(instance),
             Event::Host => look(&mut instance, &mut health, &answers),
             Event::Answered(probed, sequence) => {
-                health.handle(&mut instance, probed, machine::Event::Answered(sequence))
+                health.handle(&mut instance, probed, machine::Event::Answered(sequence));
             }
             Event::Due => health.tick(&mut instance),
             Event::Asked(request, reply) => {

@@ -77,9 +77,9 @@ impl DataPlane {
         for name in map::ALL {
             loader.map_pin_path(name, pins.join(name));
         }
-        let mut ebpf = loader.load(OBJECT).map_err(|error| refused(error.into()))?;
+        let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error.into()))?;
         for (name, _) in Side::Lan.programs().into_iter().chain(Side::Uplink.programs()) {
-            load_program(classifier(&mut ebpf, name)?).map_err(|error| refused(anyhow!(error).context(name)))?;
+            load_program(classifier(&mut ebpf, name)?).map_err(|error| refused(&anyhow!(error).context(name)))?;
         }
         Ok(Self { ebpf, pins, adopted, clsact: Vec::new() })
     }
@@ -301,16 +301,11 @@ fn create_pin_directory(pins: &Path) -> Result<()> {
         )
         .into());
     }
-    fs::create_dir_all(pins).map_err(|error| {
-        Problem::new(
-            format!("creating `{}`: {error}", pins.display()),
-            NEEDED_RIGHTS,
-        )
-        .into()
-    })
+    fs::create_dir_all(pins)
+        .map_err(|error| Problem::new(format!("creating `{}`: {error}", pins.display()), NEEDED_RIGHTS).into())
 }
 
-fn refused(error: anyhow::Error) -> anyhow::Error {
+fn refused(error: &anyhow::Error) -> anyhow::Error {
     let text = format!("{error:#}");
     let hint = if text.contains("ermitted") || text.contains("EPERM") {
         NEEDED_RIGHTS

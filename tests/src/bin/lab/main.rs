@@ -1,0 +1,54 @@
+//! The lab as a program: `cargo xtask lab`.
+#![expect(clippy::print_stdout, reason = "the report is what the program is for")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod demonstration;
+mod keep;
+mod outage;
+
+/// Runs pcc in a lab of network namespaces. Without a command: the whole demonstration, in a minute.
+///
+/// Exit status: 0 if everything was as promised, 1 if not, 2 wrong usage.
+#[derive(Parser)]
+#[command(name = "cargo xtask lab", bin_name = "cargo xtask lab")]
+struct Arguments {
+    /// Weights of the two uplinks in the demonstration.
+    #[arg(long, value_delimiter = ',', default_values_t = [3, 1])]
+    weights: Vec<u32>,
+    /// Connections of each protocol and family in the demonstration, 100 to 10000.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u16).range(100..=10_000))]
+    connections: u16,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds the lab, starts pcc in it, and keeps both for playing.
+    Up,
+    /// Opens a shell in a namespace of the kept lab.
+    Shell {
+        /// `router`, `client`, `isp1` or `isp2`.
+        #[arg(default_value = "router")]
+        namespace: String,
+    },
+    /// Removes the kept lab.
+    Down,
+    /// Is the kept lab, until a signal says stop.
+    #[command(hide = true)]
+    Serve,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        None => demonstration::run(&arguments.weights, arguments.connections),
+        Some(Command::Up) => keep::up(),
+        Some(Command::Shell { namespace }) => keep::shell(&namespace),
+        Some(Command::Down) => keep::down(),
+        Some(Command::Serve) => keep::serve(),
+    }
+}
