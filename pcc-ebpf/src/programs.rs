@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use aya_log_ebpf::debug;
+use aya_log_ebpf::info;
 use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
 use pcc_ebpf::classify::{Lesson, Tables, Verdict, classify, learn};
 use pcc_ebpf::packet::{Headers, Unread, parse};
@@ -124,7 +124,7 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, headers: &Headers) {
                 access::remember(&headers.key, &flow);
             }
             let FlowKey { source_port, destination_port, protocol, .. } = headers.key;
-            debug!(
+            info!(
                 ctx,
                 "new flow: protocol {} ports {} -> {}: mark {:x}", protocol, source_port, destination_port, mark
             );

@@ -62,9 +62,9 @@ struct Run {
     /// Leave the data path running when the controller stops; the next start adopts it, `pcc down` removes it.
     #[arg(long)]
     keep: bool,
-    /// Log packets that begin a flow: 0 (off) to 5. Costs time for every packet.
-    #[arg(long, value_name = "LEVEL", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
-    packet_log: u8,
+    /// Log every decision that the flow cache did not know. Costs time for each of them.
+    #[arg(long)]
+    log_flows: bool,
 }
 
 #[derive(Args, Debug)]
@@ -88,6 +88,9 @@ enum UplinkChange {
         weight: u32,
     },
 }
+
+/// aya-log's number of the level `info`, which the programs use; 0 makes the verifier remove their logging code.
+const LOG_INFO: u8 = 3;
 
 impl Cli {
     /// Does what was asked.
@@ -114,11 +117,12 @@ fn run(flags: &Run) -> Result<()> {
         let interrupted = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let host = Box::new(Linux::open()?);
-        let (mut instance, warnings) = Instance::start(config, paths, host, flags.packet_log, &mut |_| Ok(()))?;
+        let (mut instance, warnings) =
+            Instance::start(config, paths, host, if flags.log_flows { LOG_INFO } else { 0 }, &mut |_| Ok(()))?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        if flags.packet_log > 0 {
+        if flags.log_flows {
             log_packets(&mut instance)?;
         }
         let uplinks: Vec<&str> = instance.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
