@@ -48,7 +48,6 @@ fn in_path(program: &str) -> bool {
     env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
-#[expect(clippy::print_stdout, reason = "cargo reads it")]
 fn refuse(missing: &str) -> Result<()> {
     println!("cargo::error={missing}");
     println!("cargo::error=hint: `cargo xtask setup` installs it");

@@ -262,3 +262,7 @@ fn same_route(one: &Route, other: &Route) -> bool {
         && one.preferred_source == other.preferred_source
         && hops(one) == hops(other)
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

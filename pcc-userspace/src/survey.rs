@@ -10,7 +10,7 @@ use crate::dataplane::Side;
 use crate::host::{Change, Family, Host, Link, Observed, clash};
 use crate::journal::Journal;
 use crate::plan::{self, Live};
-use crate::problem::Problems;
+use crate::problem::{Problem, Problems};
 use crate::ruleset::{self, UsualSources};
 use crate::topology::{self, Topology, Uplink};
 
@@ -58,13 +58,24 @@ pub struct Survey {
 /// [`Problems`] for everything that makes a start pointless: missing devices, impossible next hops, mark clashes.
 pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Survey> {
     let observed = host.observe()?;
-    let mut journal = Journal::load(&paths.run)?.unwrap_or_default();
+    let known = Journal::load(&paths.run)?;
+    let taken = known.is_none() && !plan::clear_routing(config.table_base, config.priority_base, &observed).is_empty();
+    let mut journal = known.unwrap_or_default();
     journal.ids = topology::assign_ids(config, &journal.ids);
     journal.mark_mask = config.marks.mask();
     journal.table_base = config.table_base;
     journal.priority_base = config.priority_base;
     let topology = topology::resolve(config, &journal.ids, &observed);
     let mut problems = topology::problems(config, &topology, &observed);
+    if taken {
+        problems.push(Problem::new(
+            format!(
+                "another instance uses routing tables from {} or rule priorities from {}",
+                config.table_base, config.priority_base
+            ),
+            "end it with `pcc down --instance NAME`, or give this one its own `table_base` and `rule_priority`",
+        ));
+    }
     let table = ruleset::table_name(&config.instance);
     let clashes = clash::clashes(&host.mark_uses(&table, &observed)?, config.marks.mask());
     problems.extend(clashes.refused);

@@ -88,6 +88,13 @@ fn a_foreign_rule_with_our_bits_is_refused_with_its_text_and_a_whole_mark_is_a_w
 }
 
 #[test]
+fn the_tables_of_another_instance_are_not_touched() {
+    let lab = lab();
+    lab.router().ip("route add blackhole default table 20501 metric 9 proto 205");
+    assert_refused(&lab, &["--wan", "wan1,wan2", "--lan", "lan"], &["another instance", "table_base"]);
+}
+
+#[test]
 fn a_wrong_change_of_a_running_instance_changes_nothing() {
     let lab = lab();
     let pcc = lab.pcc(&["run", "--wan", "wan1,wan2", "--lan", "lan"]);

@@ -155,8 +155,6 @@ impl Default for Check {
 pub struct Paths {
     /// `/run/pcc/<instance>`: lock, control socket, journal of what to restore.
     pub run: PathBuf,
-    /// `/var/lib/pcc/<instance>`: ids of the uplinks.
-    pub state: PathBuf,
     /// `/sys/fs/bpf/pcc/<instance>`: pins, in a directory per ABI number.
     pub pins: PathBuf,
 }
@@ -166,7 +164,6 @@ impl Paths {
     pub fn of(instance: &str) -> Self {
         Self {
             run: PathBuf::from("/run/pcc").join(instance),
-            state: PathBuf::from("/var/lib/pcc").join(instance),
             pins: PathBuf::from("/sys/fs/bpf/pcc").join(instance),
         }
     }

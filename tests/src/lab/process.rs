@@ -102,7 +102,7 @@ impl Drop for Pcc {
 }
 
 /// Where an instance keeps its things, in a folder of its name.
-const PLACES: [&str; 3] = ["/run/pcc", "/var/lib/pcc", "/sys/fs/bpf/pcc"];
+const PLACES: [&str; 2] = ["/run/pcc", "/sys/fs/bpf/pcc"];
 
 impl Instance {
     /// Removes what the instances of killed runs left behind.
