@@ -274,8 +274,8 @@ pub fn remove(pins: &Path, devices: &[String], clsact: &[String]) -> Result<()> 
             let _ = qdisc_detach_program(device, direction, name);
         }
     }
-    for device in clsact {
-        let _ = std::process::Command::new("tc").args(["qdisc", "del", "dev", device, "clsact"]).output();
+    for device in clsact.iter().filter(|device| has_no_filters(device)) {
+        let _ = tc(&["qdisc", "del", "dev", device, "clsact"]);
     }
     match fs::remove_dir_all(pins) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -283,6 +283,17 @@ pub fn remove(pins: &Path, devices: &[String], clsact: &[String]) -> Result<()> 
         }
         _ => Ok(()),
     }
+}
+
+/// Somebody may have put filters of his own into a qdisc that we made.
+fn has_no_filters(device: &str) -> bool {
+    ["ingress", "egress"]
+        .iter()
+        .all(|direction| tc(&["filter", "show", "dev", device, direction]).is_ok_and(|output| output.stdout.is_empty()))
+}
+
+fn tc(arguments: &[&str]) -> io::Result<std::process::Output> {
+    std::process::Command::new("tc").args(arguments).output()
 }
 
 /// Entries of the flow cache that is pinned below `pins`, if there is one.

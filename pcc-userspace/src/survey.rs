@@ -100,7 +100,10 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
         Change::Nft { summary: format!("table inet {table}"), script }
     }));
     steps.extend(attachments(&topology));
-    journal.devices = attached(&topology).map(|(link, _, _)| link.name.clone()).collect();
+    // Those of an earlier run stay in it until the end: they may carry filters of ours.
+    journal.devices.extend(attached(&topology).map(|(link, _, _)| link.name.clone()));
+    journal.devices.sort();
+    journal.devices.dedup();
     Ok(Survey { observed, topology, live, journal, steps, warnings })
 }
 

@@ -117,7 +117,13 @@ pub fn problems(config: &Config, topology: &Topology, observed: &Observed) -> Ve
     }
     for uplink in &topology.uplinks {
         let Some(link) = &uplink.link else { continue };
-        for gateway in given_gateways(&uplink.config).filter(|gateway| !is_on_link(*gateway, link, observed)) {
+        // A device without address is yet to be dialled, or its DHCP server to answer.
+        let has_addresses = |gateway: IpAddr| {
+            addresses(link, observed)
+                .any(|address| address.usable_source && Family::of(address.network.addr()) == Family::of(gateway))
+        };
+        let is_off_link = |gateway: &IpAddr| has_addresses(*gateway) && !is_on_link(*gateway, link, observed);
+        for gateway in given_gateways(&uplink.config).filter(is_off_link) {
             let networks: Vec<String> = addresses(link, observed).map(|address| address.network.to_string()).collect();
             problems.push(Problem::new(
                 format!("gateway `{gateway}` is not on-link on `{}`", link.name),

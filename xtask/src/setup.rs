@@ -29,20 +29,17 @@ pub enum Scope {
 
 /// Installs what `scope` needs and the machine lacks; where we may not, the error holds the commands to type.
 pub fn ensure(scope: Scope) -> Result<()> {
-    let missing = probe(scope)?;
-    let steps = steps(&missing);
-    if steps.is_empty() {
+    let due = steps(&probe(scope)?);
+    if due.is_empty() {
         return Ok(());
     }
-    if !may_perform(&steps) {
-        bail!("{}", instructions(&steps, shell::find("apt-get").is_some()));
+    if !may_perform(&due) {
+        bail!("{}", instructions(&due, shell::find("apt-get").is_some()));
     }
-    for step in &steps {
-        perform(step)?;
-    }
-    let missing = probe(scope)?;
-    if missing != Missing::default() {
-        bail!("still missing after the set-up: {missing:?}\nhint: is `{}` in PATH?", cargo_bin().display());
+    due.iter().try_for_each(perform)?;
+    let still: Vec<String> = steps(&probe(scope)?).into_iter().map(|step| step.line).collect();
+    if !still.is_empty() {
+        bail!("`{}` did not help\nhint: is `{}` in PATH?", still.join("`, `"), cargo_bin().display());
     }
     Ok(())
 }
@@ -63,21 +60,22 @@ const PROGRAMS: [(Scope, &str, &str); 10] = [
     (Scope::Vm, "qemu-system-x86_64", "qemu-system-x86"),
 ];
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 struct Missing {
     /// Debian packages.
     packages: Vec<&'static str>,
     /// Components of the toolchain in use.
     components: Vec<&'static str>,
-    /// `bpf-linker`: the major version of the LLVM that it has to be built with, and whether LLVM itself is missing.
+    /// `bpf-linker`.
     linker: Option<Linker>,
-    /// The file system below `/sys/fs/bpf`.
+    /// The BPF file system at `/sys/fs/bpf`.
     bpffs: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
 struct Linker {
+    /// Major version of the LLVM that it has to be built with.
     llvm: u32,
+    /// That LLVM is missing as well.
     llvm_missing: bool,
 }
 
@@ -189,13 +187,11 @@ fn steps(missing: &Missing) -> Vec<Step> {
     if !packages.is_empty() {
         steps.push(Step { as_root: true, needs_debian: true, ..step(install_packages(&packages.join(" "))) });
     }
-    if !missing.components.is_empty() {
-        steps.push(Step {
-            // A toolchain without components (Debian's, one built from source) is helped out by Debian's newer one.
-            otherwise: (missing.components == ["rust-src"]).then(|| install_packages("rustc-web rust-web-src")),
-            ..step(format!("rustup component add {}", missing.components.join(" ")))
-        });
-    }
+    steps.extend(missing.components.iter().map(|component| Step {
+        // A toolchain without components (Debian's, one built from source) is helped out by Debian's newer one.
+        otherwise: (*component == "rust-src").then(|| install_packages("rustc-web rust-web-src")),
+        ..step(format!("rustup component add {component}"))
+    }));
     if let Some(linker) = &missing.linker {
         steps.push(step(install_linker(linker.llvm)));
     }
@@ -232,7 +228,6 @@ fn instructions(steps: &[Step], debian: bool) -> String {
     text
 }
 
-#[expect(clippy::print_stderr, reason = "says what it does to the machine")]
 fn perform(step: &Step) -> Result<()> {
     let line = &step.line;
     let shell_run = |line: &str| {
@@ -254,7 +249,6 @@ fn perform(step: &Step) -> Result<()> {
 }
 
 /// Updates apt's lists when they are absent or older than a day: then they name packages that the mirror has no more.
-#[expect(clippy::print_stderr, reason = "says what it does to the machine")]
 pub fn refresh_package_lists() {
     let folder = Path::new("/var/lib/apt/lists");
     let has_lists = fs::read_dir(folder).is_ok_and(|mut entries| {
