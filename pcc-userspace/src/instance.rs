@@ -91,6 +91,7 @@ impl Instance {
         let topology = topology::resolve(&self.config, &self.journal.ids, &observed);
         let sources = survey::usual_sources(&topology, &self.live, &observed);
         let elements_differ = sources != survey::usual_sources(&self.topology, &self.live, &self.observed);
+        self.write_sysctls(&topology, &observed)?;
         for change in plan::routing(&self.config, &topology, &self.live, &observed) {
             self.try_apply(&change);
         }
@@ -108,7 +109,7 @@ impl Instance {
             self.write_uplinks()?;
         }
         if elements_differ {
-            self.update_elements()?;
+            self.update_elements();
         }
         Ok(survey::possible(&self.topology))
     }
@@ -119,7 +120,7 @@ impl Instance {
         let left = |family, id: u32, old: &Live, new: &Live| old.has(family, id) && !new.has(family, id);
         let old = std::mem::replace(&mut self.live, live);
         self.write_buckets()?;
-        self.update_elements()?;
+        self.update_elements();
         let mut gone = Vec::new();
         for uplink in &self.topology.uplinks {
             let families = Family::BOTH.map(|family| left(family, uplink.id, &old, &self.live));
@@ -206,10 +207,20 @@ impl Instance {
         write_uplinks(&mut self.plane, self.config.marks, &self.topology, &self.live)
     }
 
-    fn update_elements(&mut self) -> Result<()> {
+    fn update_elements(&mut self) {
         let sources = survey::usual_sources(&self.topology, &self.live, &self.observed);
         let script = ruleset::update(&self.config, &self.topology, &self.live, &sources);
-        self.host.apply(&Change::Nft { summary: "new elements".into(), script })
+        self.try_apply(&Change::Nft { summary: "new elements".into(), script });
+    }
+
+    /// What an uplink needs that got its first address of a family after the start.
+    fn write_sysctls(&mut self, topology: &Topology, observed: &Observed) -> Result<()> {
+        for (key, value) in plan::sysctls(topology, |key| self.host.sysctl(key).ok().flatten()) {
+            save_setting(self.host.as_ref(), observed, &mut self.journal, &key, &value)?;
+            self.journal.store(&self.paths.run)?;
+            self.try_apply(&Change::Sysctl { key, value });
+        }
+        Ok(())
     }
 
     /// A repair that fails is reported and tried again at the next event; the others go on.

@@ -122,12 +122,7 @@ impl Lock {
     /// # Errors
     /// No right to create it, or another controller holds it: the message has its pid.
     pub fn take(run: &Path, instance: &str) -> Result<Self> {
-        let root = |error: io::Error| {
-            Problem::new(
-                format!("creating `{}`: {error}", run.display()),
-                NEEDED_RIGHTS,
-            )
-        };
+        let root = |error: io::Error| Problem::new(format!("creating `{}`: {error}", run.display()), NEEDED_RIGHTS);
         fs::create_dir_all(run).map_err(root)?;
         let path = run.join("lock");
         let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(root)?;

@@ -162,9 +162,6 @@ pub struct Paths {
 impl Paths {
     /// The paths of `instance`.
     pub fn of(instance: &str) -> Self {
-        Self {
-            run: PathBuf::from("/run/pcc").join(instance),
-            pins: PathBuf::from("/sys/fs/bpf/pcc").join(instance),
-        }
+        Self { run: PathBuf::from("/run/pcc").join(instance), pins: PathBuf::from("/sys/fs/bpf/pcc").join(instance) }
     }
 }
