@@ -10,10 +10,10 @@ use crate::config::{Config, Paths};
 use crate::control::{self, Answer, Request};
 use crate::controller;
 use crate::host::linux::Linux;
-use crate::instance::{self, Instance};
+use crate::instance::Instance;
 use crate::journal::{Journal, Lock};
 use crate::problem::Problem;
-use crate::survey;
+use crate::{survey, teardown};
 
 /// Multi-WAN load balancing by per-connection hash, with the classifier in the kernel.
 #[derive(Debug, Parser)]
@@ -185,7 +185,7 @@ fn down(instance: &str) -> Result<()> {
         return Ok(());
     }
     let _lock = Lock::take(&paths.run, instance)?;
-    stopped(instance::teardown(&mut Linux::open()?, &paths, &journal.unwrap_or_default()))
+    stopped(teardown::teardown(&mut Linux::open()?, &paths, &journal.unwrap_or_default()))
 }
 
 fn stopped(result: Result<(), Vec<anyhow::Error>>) -> Result<()> {

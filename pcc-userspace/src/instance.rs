@@ -2,25 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
-use pcc_ebpf::abi::{self, IPV4, IPV6, MarkLayout, Settings};
+use anyhow::Result;
+use pcc_ebpf::abi::{self, IPV4, IPV6, MarkLayout};
 
 use crate::buckets;
 use crate::config::{Config, Paths};
 use crate::dataplane::{self, DataPlane};
 use crate::host::{Change, Family, Host, Observed};
-use crate::journal::{Journal, Lock, side_effects};
+use crate::journal::{Journal, Lock};
 use crate::plan::{self, Live};
 use crate::problem::Problem;
 use crate::ruleset;
+use crate::sources::UsualSources;
+use crate::start;
 use crate::survey::{self, Step, Survey};
+use crate::teardown;
 use crate::topology::{self, Topology};
-
-/// Seconds after which a cached decision of an idle flow that is not TCP is made anew: conntrack's own timeout of a
-/// UDP flow without answer.
-const IDLE_SECONDS: u32 = 30;
-/// Bounds of the flow cache when it is sized from `nf_conntrack_max`.
-const FLOW_ENTRIES: std::ops::RangeInclusive<u32> = 16_384..=1_048_576;
 
 /// A started instance.
 pub struct Instance {
@@ -57,7 +54,7 @@ impl Instance {
         let lock = Lock::take(&paths.run, &config.instance)?;
         let adopting = dataplane::pinned_flow_entries(&paths.pins).is_some();
         let mut journal = survey.journal.clone();
-        match perform(&config, &paths, host.as_mut(), &survey, &mut journal, log_level, before) {
+        match start::perform(&config, &paths, host.as_mut(), &survey, &mut journal, log_level, before) {
             Ok(plane) => {
                 let weights = weights(&config, &survey.topology);
                 let Survey { observed, topology, live, mut warnings, .. } = survey;
@@ -74,7 +71,7 @@ impl Instance {
             }
             Err(error) => {
                 if !adopting {
-                    let undone = teardown(host.as_mut(), &paths, &journal);
+                    let undone = teardown::teardown(host.as_mut(), &paths, &journal);
                     for error in undone.err().into_iter().flatten() {
                         tracing::error!("undoing a failed start: {error:#}");
                     }
@@ -89,8 +86,8 @@ impl Instance {
     pub fn reconcile(&mut self) -> Result<Live> {
         let observed = self.host.observe()?;
         let topology = topology::resolve(&self.config, &self.journal.ids, &observed);
-        let sources = survey::usual_sources(&topology, &self.live, &observed);
-        let elements_differ = sources != survey::usual_sources(&self.topology, &self.live, &self.observed);
+        let sources = UsualSources::of(&topology, &self.live, &observed);
+        let elements_differ = sources != UsualSources::of(&self.topology, &self.live, &self.observed);
         self.write_sysctls(&topology, &observed)?;
         for change in plan::routing(&self.config, &topology, &self.live, &observed) {
             self.try_apply(&change);
@@ -99,13 +96,13 @@ impl Instance {
         let wanted: Vec<Step> = survey::attachments(&topology).collect();
         self.topology = topology;
         self.observed = observed;
-        if wanted.iter().map(index).ne(known.iter().map(index)) {
-            for step in wanted.iter().filter(|step| !known.iter().any(|known| index(known) == index(step))) {
+        if wanted.iter().map(Step::ifindex).ne(known.iter().map(Step::ifindex)) {
+            for step in wanted.iter().filter(|step| !known.iter().any(|known| known.ifindex() == step.ifindex())) {
                 if let Step::Attach { link, side, uplink } = step {
                     self.plane.attach(&link.name, link.index, *side, Step::device(link, *uplink))?;
                 }
             }
-            self.plane.detach_others(&wanted.iter().filter_map(index).collect::<Vec<_>>())?;
+            self.plane.detach_others(&wanted.iter().filter_map(Step::ifindex).collect::<Vec<_>>())?;
             self.write_uplinks()?;
         }
         if elements_differ {
@@ -195,7 +192,7 @@ impl Instance {
     /// Stops and leaves the host as it was.
     pub fn stop(mut self) -> Result<(), Vec<anyhow::Error>> {
         drop(self.plane);
-        teardown(self.host.as_mut(), &self.paths, &self.journal)
+        teardown::teardown(self.host.as_mut(), &self.paths, &self.journal)
     }
 
     fn write_buckets(&mut self) -> Result<()> {
@@ -208,7 +205,7 @@ impl Instance {
     }
 
     fn update_elements(&mut self) {
-        let sources = survey::usual_sources(&self.topology, &self.live, &self.observed);
+        let sources = UsualSources::of(&self.topology, &self.live, &self.observed);
         let script = ruleset::update(&self.config, &self.topology, &self.live, &sources);
         self.try_apply(&Change::Nft { summary: "new elements".into(), script });
     }
@@ -216,7 +213,7 @@ impl Instance {
     /// What an uplink needs that got its first address of a family after the start.
     fn write_sysctls(&mut self, topology: &Topology, observed: &Observed) -> Result<()> {
         for (key, value) in plan::sysctls(topology, |key| self.host.sysctl(key).ok().flatten()) {
-            save_setting(self.host.as_ref(), observed, &mut self.journal, &key, &value)?;
+            start::save_setting(self.host.as_ref(), observed, &mut self.journal, &key, &value)?;
             self.journal.store(&self.paths.run)?;
             self.try_apply(&Change::Sysctl { key, value });
         }
@@ -232,135 +229,18 @@ impl Instance {
     }
 }
 
-/// Removes everything that an instance put on the host, as far as it can: every step is tried, all errors are returned.
-pub fn teardown(host: &mut dyn Host, paths: &Paths, journal: &Journal) -> Result<(), Vec<anyhow::Error>> {
-    let mut errors = Vec::new();
-    let mut note = |what: Result<()>| {
-        if let Err(error) = what {
-            errors.push(error);
-        }
-    };
-    note(dataplane::remove(&paths.pins, &journal.devices, &journal.clsact));
-    let instance = paths.run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let script = ruleset::remove(&instance);
-    note(host.apply(&Change::Nft { summary: "remove our table".into(), script }));
-    match host.observe() {
-        Ok(observed) => {
-            for change in plan::clear_routing(journal.table_base, journal.priority_base, &observed) {
-                note(host.apply(&change));
-            }
-        }
-        Err(error) => note(Err(error)),
-    }
-    for saved in journal.sysctls.iter().rev() {
-        let now = host.sysctl(&saved.key).ok().flatten();
-        let ours = saved.written.is_none() || saved.written == now;
-        if now.as_ref().is_some_and(|now| *now != saved.before) && ours {
-            note(host.apply(&Change::Sysctl { key: saved.key.clone(), value: saved.before.clone() }));
-        }
-    }
-    if let Some(marks) = MarkLayout::new(journal.mark_mask) {
-        note(host.apply(&Change::ReleaseConnections { ours: marks.ours(), mask: marks.mask() }));
-    }
-    if errors.is_empty() {
-        match std::fs::remove_dir_all(&paths.run) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => errors.push(error.into()),
-            _ => return Ok(()),
-        }
-    }
-    Err(errors)
-}
-
-fn perform(
-    config: &Config,
-    paths: &Paths,
-    host: &mut dyn Host,
-    survey: &Survey,
-    journal: &mut Journal,
-    log_level: u8,
-    before: &mut dyn FnMut(&Step) -> Result<()>,
-) -> Result<DataPlane> {
-    journal.store(&paths.run)?;
-    let mut plane = None;
-    for step in &survey.steps {
-        before(step).with_context(|| step.to_string())?;
-        tracing::debug!("{step}");
-        match step {
-            Step::Load { .. } => plane = Some(load(config, paths, host, survey, log_level)?),
-            Step::Change(change) => {
-                if let Change::Sysctl { key, value } = change {
-                    save_setting(host, &survey.observed, journal, key, value)?;
-                    journal.store(&paths.run)?;
-                }
-                host.apply(change)?;
-            }
-            Step::Attach { link, side, uplink } => {
-                let plane = plane.as_mut().context("the programs are not loaded")?;
-                plane.attach(&link.name, link.index, *side, Step::device(link, *uplink))?;
-                // Not those of an earlier run alone: a qdisc is removed by the run that ends, whoever made it.
-                if !plane.clsact_devices().iter().all(|device| journal.clsact.contains(device)) {
-                    journal.clsact.extend_from_slice(plane.clsact_devices());
-                    journal.clsact.sort();
-                    journal.clsact.dedup();
-                    journal.store(&paths.run)?;
-                }
-            }
-        }
-    }
-    let mut plane = plane.context("the programs are not loaded")?;
-    plane.detach_others(&survey.steps.iter().filter_map(index).collect::<Vec<_>>())?;
-    Ok(plane)
-}
-
-fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
-    let most: u32 = host.sysctl("net/netfilter/nf_conntrack_max")?.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let entries = config.flow_entries.unwrap_or(most.clamp(*FLOW_ENTRIES.start(), *FLOW_ENTRIES.end()));
-    let mut plane = DataPlane::load(&paths.pins, entries, log_level)?;
-    let marks = config.marks;
-    plane.set_settings(&Settings {
-        mark_mask: marks.mask(),
-        mark_confirmed: marks.confirmed(),
-        mark_missed: marks.missed(),
-        mark_shift: marks.shift(),
-        mark_id_mask: marks.max_id(),
-        seed: config.seed.map_or_else(|| boot_seed(host), Ok)?,
-        hash_fields: config.hash.bits(),
-        active_table: if plane.adopted() { plane.settings()?.active_table } else { 0 },
-        idle_seconds: IDLE_SECONDS,
-    })?;
-    plane.set_bypass(&config.bypass)?;
-    let [ipv4, ipv6] = tables(&plane, &survey.topology, &survey.live, &weights(config, &survey.topology))?;
-    plane.publish_buckets(&ipv4, &ipv6)?;
-    write_uplinks(&mut plane, marks, &survey.topology, &survey.live)?;
-    Ok(plane)
-}
-
-/// The first 32 bits of the boot id: random at every boot, the same for every start until the next one.
-fn boot_seed(host: &dyn Host) -> Result<u32> {
-    let id = host.sysctl("kernel/random/boot_id")?.context("the kernel has no boot id")?;
-    u32::from_str_radix(id.get(..8).unwrap_or_default(), 16).context("reading the boot id")
-}
-
-fn save_setting(host: &dyn Host, observed: &Observed, journal: &mut Journal, key: &str, value: &str) -> Result<()> {
-    let names = observed.links.iter().map(|link| link.name.as_str());
-    for side_effect in side_effects(key, names) {
-        if let Some(before) = host.sysctl(&side_effect)? {
-            journal.save(&side_effect, before, None);
-        }
-    }
-    if let Some(before) = host.sysctl(key)? {
-        journal.save(key, before, Some(value));
-    }
-    Ok(())
-}
-
-fn weights(config: &Config, topology: &Topology) -> BTreeMap<u32, u32> {
+pub(crate) fn weights(config: &Config, topology: &Topology) -> BTreeMap<u32, u32> {
     debug_assert_eq!(config.uplinks.len(), topology.uplinks.len());
     topology.uplinks.iter().map(|uplink| (uplink.id, uplink.config.weight)).collect()
 }
 
 /// The bucket tables of both families: from those in force if there are any, else the canonical ones.
-fn tables(plane: &DataPlane, topology: &Topology, live: &Live, weights: &BTreeMap<u32, u32>) -> Result<[Vec<u32>; 2]> {
+pub(crate) fn tables(
+    plane: &DataPlane,
+    topology: &Topology,
+    live: &Live,
+    weights: &BTreeMap<u32, u32>,
+) -> Result<[Vec<u32>; 2]> {
     let table = |family, index| -> Result<Vec<u32>> {
         let current = plane.buckets(index)?;
         let current = current.iter().any(|bucket| *bucket != 0).then_some(current.as_slice());
@@ -375,7 +255,7 @@ fn tables(plane: &DataPlane, topology: &Topology, live: &Live, weights: &BTreeMa
     Ok([table(Family::V4, IPV4)?, table(Family::V6, IPV6)?])
 }
 
-fn write_uplinks(plane: &mut DataPlane, marks: MarkLayout, topology: &Topology, live: &Live) -> Result<()> {
+pub(crate) fn write_uplinks(plane: &mut DataPlane, marks: MarkLayout, topology: &Topology, live: &Live) -> Result<()> {
     for id in 1..=marks.max_id() {
         let generation = plane.uplink(id)?.generation;
         let slot = match topology.uplinks.iter().find(|uplink| uplink.id == id) {
@@ -390,11 +270,4 @@ fn write_uplinks(plane: &mut DataPlane, marks: MarkLayout, topology: &Topology, 
         plane.set_uplink(id, slot)?;
     }
     Ok(())
-}
-
-fn index(step: &Step) -> Option<u32> {
-    match step {
-        Step::Attach { link, .. } => Some(link.index),
-        Step::Load { .. } | Step::Change(_) => None,
-    }
 }

@@ -3,7 +3,7 @@
 //! The same functions serve the start, every event while running, and `pcc plan`. Only what is ours is ever touched:
 //! routes of our protocol number in our tables, rules of our protocol number.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -109,20 +109,6 @@ pub fn sysctls(topology: &Topology, current: impl Fn(&str) -> Option<String>) ->
         want("net/ipv6/conf/all/forwarding".to_owned(), "1");
     }
     wanted
-}
-
-/// The source address that the kernel gives an unbound UDP socket for an answer by main, or by the fallback table where
-/// main has no default: the address and the uplink that has it.
-pub fn usual_source(topology: &Topology, live: &Live, family: Family, observed: &Observed) -> Option<(IpAddr, u32)> {
-    let by_device =
-        |ifindex| topology.uplinks.iter().find(|uplink| uplink.link.as_ref().is_some_and(|link| link.index == ifindex));
-    if let Some((route, hop)) = crate::topology::default_hops(family, observed).next() {
-        let uplink = by_device(hop.ifindex)?;
-        let address = route.preferred_source.or_else(|| uplink.way(family)?.addresses.first().copied())?;
-        return Some((address, uplink.id));
-    }
-    let first = topology.uplinks.iter().find(|uplink| live.has(family, uplink.id))?;
-    Some((*first.way(family)?.addresses.first()?, first.id))
 }
 
 fn routes(config: &Config, topology: &Topology, live: &Live, observed: &Observed) -> Vec<Route> {

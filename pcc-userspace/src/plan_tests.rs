@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{Check, Nat};
 use crate::host::{Address, Link};
-use crate::ruleset::{self, UsualSources};
-use crate::{config, survey, topology};
+use crate::sources::{Source, UsualSources};
+use crate::{config, ruleset, survey, topology};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -174,11 +174,17 @@ fn ids_outlive_a_restart_and_another_order() {
 fn the_usual_source_is_that_of_mains_default_or_of_the_first_live_uplink() {
     let (topology, live) = resolve(&config(), &host());
     let mut observed = host();
-    assert_eq!(usual_source(&topology, &live, Family::V4, &observed), Some((ip("198.18.1.2"), 1)));
-    observed.routes.clear();
+    let source = |address: &str, uplink| Source { address: ip(address), uplink };
+    let sources = UsualSources::of(&topology, &live, &observed);
+    assert_eq!(sources.usual, [source("198.18.1.2", Some(1)), source("2001:db8:1::2", Some(1))]);
+    let connected = [(1, "198.18.1.0/24"), (1, "2001:db8:1::/64"), (2, "198.18.2.0/24")];
+    assert_eq!(sources.connected, connected.map(|(uplink, network)| (uplink, net(network))));
+    observed.routes.retain(|route| route.destination.addr().is_ipv6());
+    observed.routes.insert(0, route(TABLE_MAIN, "0.0.0.0/0", Some("192.0.2.9"), 2, None));
     let live = Live { ipv4: vec![2], ipv6: Vec::new() };
-    assert_eq!(usual_source(&topology, &live, Family::V4, &observed), Some((ip("198.18.2.2"), 2)));
-    assert_eq!(usual_source(&topology, &live, Family::V6, &observed), None);
+    assert_eq!(UsualSources::of(&topology, &live, &observed).usual[0], source("192.0.2.1", None));
+    observed.routes.clear();
+    assert_eq!(UsualSources::of(&topology, &live, &observed).usual, [source("198.18.2.2", Some(2))]);
 }
 
 #[test]
@@ -205,13 +211,15 @@ fn router_advertisements_are_accepted_before_forwarding_is_turned_on() {
 #[test]
 fn an_update_of_the_elements_touches_no_rule() {
     let (topology, live) = resolve(&config(), &host());
-    let sources = UsualSources { ipv4: Some((ip("198.18.1.2"), 1)), ipv6: None };
+    let sources = UsualSources::of(&topology, &live, &host());
     let update = ruleset::update(&config(), &topology, &live, &sources);
     for line in update.lines() {
         let allowed = ["flush set inet pcc ", "flush map inet pcc ", "add element inet pcc "];
         assert!(allowed.iter().any(|start| line.starts_with(start)), "{line}");
     }
-    assert!(update.contains("usual_source4 { \"wan2\" : 198.18.1.2 }"), "{update}");
+    for element in ["usual_source4 { \"wan2\" : 198.18.1.2 }", "connected4 { \"wan2\" . 198.18.2.0/24 }"] {
+        assert!(update.contains(element), "{update}");
+    }
     let created = ruleset::create(&config(), &topology, &live, &sources);
     let elements =
         |text: &str| text.lines().filter(|line| line.starts_with("add element")).map(str::to_owned).collect::<Vec<_>>();

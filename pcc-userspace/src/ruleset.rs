@@ -4,24 +4,15 @@
 //! verdict maps lets packets slip past them.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use crate::config::{Config, Nat};
 use crate::host::Family;
 use crate::plan::Live;
+use crate::sources::UsualSources;
 use crate::topology::Topology;
 
 /// Raised whenever the rules below change, so that a start replaces a table of another version.
-pub const VERSION: u32 = 1;
-
-/// Where wildcard UDP sockets answer from: the address that the kernel would choose, and the uplink that has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UsualSources {
-    /// IPv4.
-    pub ipv4: Option<(IpAddr, u32)>,
-    /// IPv6.
-    pub ipv6: Option<(IpAddr, u32)>,
-}
+pub const VERSION: u32 = 2;
 
 /// Name of the table in family `inet`.
 pub fn table_name(instance: &str) -> String {
@@ -53,6 +44,8 @@ pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &Usual
     line(" map own { type mark : verdict; }".into());
     line(" map usual_source4 { type ifname : ipv4_addr; }".into());
     line(" map usual_source6 { type ifname : ipv6_addr; }".into());
+    line(" set connected4 { type ifname . ipv4_addr; flags interval; }".into());
+    line(" set connected6 { type ifname . ipv6_addr; flags interval; }".into());
     for uplink in &topology.uplinks {
         let id = uplink.id;
         line(format!(" chain save{id} {{ ct mark set ct mark & {:#x} | {:#x}; }}", !mask, marks.of(id)));
@@ -77,6 +70,8 @@ pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &Usual
   iifname @wans meta l4proto udp fib daddr type local udp dport != {{ 500, 4500 }} jump usual_source
  }}
  chain usual_source {{
+  iifname . ip saddr @connected4 return
+  iifname . ip6 saddr @connected6 return
   meta nfproto ipv4 socket wildcard 1 dnat ip to iifname map @usual_source4
   meta nfproto ipv6 ip6 daddr != fe80::/10 socket wildcard 1 dnat ip6 to iifname map @usual_source6
  }}
@@ -101,7 +96,7 @@ pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &Usual
 pub fn update(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
     let name = table_name(&config.instance);
     let mut text = String::new();
-    for set in ["wans", "masqueraded"] {
+    for set in ["wans", "masqueraded", "connected4", "connected6"] {
         let _ = writeln!(text, "flush set inet {name} {set}");
     }
     for map in ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6"] {
@@ -135,12 +130,18 @@ fn elements(config: &Config, topology: &Topology, live: &Live, sources: &UsualSo
             add("forwarded", format!("{mark:#x} : goto restore{id}"));
             add("own", format!("{mark:#x} : goto restore{id}"));
         }
-        for (map, source) in [("usual_source4", sources.ipv4), ("usual_source6", sources.ipv6)] {
-            if let Some((address, owner)) = source
-                && owner != id
-            {
-                add(map, format!("\"{device}\" : {address}"));
+        for source in &sources.usual {
+            let address = source.address;
+            if address.is_ipv4() {
+                add("usual_source4", format!("\"{device}\" : {address}"));
+            } else if source.uplink != Some(id) {
+                // Among several IPv6 addresses of one device the kernel's choice depends on the destination.
+                add("usual_source6", format!("\"{device}\" : {address}"));
             }
+        }
+        for (_, network) in sources.connected.iter().filter(|(uplink, _)| *uplink == id) {
+            let set = if network.addr().is_ipv4() { "connected4" } else { "connected6" };
+            add(set, format!("\"{device}\" . {network}"));
         }
     }
     text

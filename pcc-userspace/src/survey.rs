@@ -11,7 +11,8 @@ use crate::host::{Change, Family, Host, Link, Observed, clash};
 use crate::journal::Journal;
 use crate::plan::{self, Live};
 use crate::problem::{Problem, Problems};
-use crate::ruleset::{self, UsualSources};
+use crate::ruleset;
+use crate::sources::UsualSources;
 use crate::topology::{self, Topology, Uplink};
 
 /// One step of a start.
@@ -90,7 +91,7 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     let sysctls = plan::sysctls(&topology, current);
     steps.extend(sysctls.into_iter().map(|(key, value)| Step::Change(Change::Sysctl { key, value })));
     steps.extend(plan::routing(config, &topology, &live, &observed).into_iter().map(Step::Change));
-    let sources = usual_sources(&topology, &live, &observed);
+    let sources = UsualSources::of(&topology, &live, &observed);
     let stands = host.table_comment(&table)?.is_some_and(|comment| comment == ruleset::fingerprint(config, &topology));
     steps.push(Step::Change(if stands {
         let script = ruleset::update(config, &topology, &live, &sources);
@@ -121,15 +122,15 @@ pub fn possible(topology: &Topology) -> Live {
     Live { ipv4: of(Family::V4), ipv6: of(Family::V6) }
 }
 
-/// Where unbound sockets answer from, per family.
-pub fn usual_sources(topology: &Topology, live: &Live, observed: &Observed) -> UsualSources {
-    UsualSources {
-        ipv4: plan::usual_source(topology, live, Family::V4, observed),
-        ipv6: plan::usual_source(topology, live, Family::V6, observed),
-    }
-}
-
 impl Step {
+    /// The device of an attachment.
+    pub fn ifindex(&self) -> Option<u32> {
+        match self {
+            Self::Attach { link, .. } => Some(link.index),
+            Self::Load { .. } | Self::Change(_) => None,
+        }
+    }
+
     /// What the programs are told about the device of an attachment.
     pub fn device(link: &Link, uplink: u32) -> Device {
         Device { uplink, header_length: if link.ethernet { 14 } else { 0 } }

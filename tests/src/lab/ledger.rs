@@ -29,12 +29,12 @@ pub struct Entry {
 const SETS: [&str; 2] = ["v4", "v6"];
 
 impl Ledger {
-    /// Opens a ledger in `namespace`, and does not write down what `except`, an nft match, describes.
+    /// Opens a ledger in `namespace` that leaves out what one of `except`, nft matches, describes.
     ///
     /// # Panics
     /// Where nft refuses.
-    pub fn open(namespace: &Arc<Namespace>, except: &str) -> Self {
-        let except = if except.is_empty() { String::new() } else { format!("{except} return") };
+    pub fn open(namespace: &Arc<Namespace>, except: &[String]) -> Self {
+        let except: String = except.iter().map(|it| format!("{it} return\n")).collect();
         namespace.nft(&format!(
             "table inet ledger
              delete table inet ledger
@@ -44,9 +44,8 @@ impl Ledger {
               chain in {{ type filter hook prerouting priority raw;
                iifname != \"eth0\" return
                icmpv6 type {{ nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert,
-                mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }} return
-               {except}
-               update @v4 {{ ip saddr . ip daddr . ip protocol }}
+                mld-listener-query, mld-listener-report, mld2-listener-report }} return
+               {except}               update @v4 {{ ip saddr . ip daddr . ip protocol }}
                update @v6 {{ ip6 saddr . ip6 daddr . meta l4proto }}
               }}
              }}"

@@ -1,0 +1,102 @@
+//! The steps of a start, performed.
+
+use anyhow::{Context as _, Result};
+use pcc_ebpf::abi::Settings;
+
+use crate::config::{Config, Paths};
+use crate::dataplane::DataPlane;
+use crate::host::{Change, Host, Observed};
+use crate::instance::{tables, weights, write_uplinks};
+use crate::journal::{Journal, side_effects};
+use crate::survey::{Step, Survey};
+
+/// Seconds after which a cached decision of an idle flow that is not TCP is made anew: conntrack's own timeout of a
+/// UDP flow without answer.
+const IDLE_SECONDS: u32 = 30;
+/// Bounds of the flow cache when it is sized from `nf_conntrack_max`.
+const FLOW_ENTRIES: std::ops::RangeInclusive<u32> = 16_384..=1_048_576;
+
+/// Performs the steps of `survey` in their order. `before` is asked before each; its error makes that step fail.
+pub fn perform(
+    config: &Config,
+    paths: &Paths,
+    host: &mut dyn Host,
+    survey: &Survey,
+    journal: &mut Journal,
+    log_level: u8,
+    before: &mut dyn FnMut(&Step) -> Result<()>,
+) -> Result<DataPlane> {
+    journal.store(&paths.run)?;
+    let mut plane = None;
+    for step in &survey.steps {
+        before(step).with_context(|| step.to_string())?;
+        tracing::debug!("{step}");
+        match step {
+            Step::Load { .. } => plane = Some(load(config, paths, host, survey, log_level)?),
+            Step::Change(change) => {
+                if let Change::Sysctl { key, value } = change {
+                    save_setting(host, &survey.observed, journal, key, value)?;
+                    journal.store(&paths.run)?;
+                }
+                host.apply(change)?;
+            }
+            Step::Attach { link, side, uplink } => {
+                let plane = plane.as_mut().context("the programs are not loaded")?;
+                plane.attach(&link.name, link.index, *side, Step::device(link, *uplink))?;
+                // Not those of an earlier run alone: a qdisc is removed by the run that ends, whoever made it.
+                if !plane.clsact_devices().iter().all(|device| journal.clsact.contains(device)) {
+                    journal.clsact.extend_from_slice(plane.clsact_devices());
+                    journal.clsact.sort();
+                    journal.clsact.dedup();
+                    journal.store(&paths.run)?;
+                }
+            }
+        }
+    }
+    let mut plane = plane.context("the programs are not loaded")?;
+    plane.detach_others(&survey.steps.iter().filter_map(Step::ifindex).collect::<Vec<_>>())?;
+    Ok(plane)
+}
+
+fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
+    let most: u32 = host.sysctl("net/netfilter/nf_conntrack_max")?.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let entries = config.flow_entries.unwrap_or(most.clamp(*FLOW_ENTRIES.start(), *FLOW_ENTRIES.end()));
+    let mut plane = DataPlane::load(&paths.pins, entries, log_level)?;
+    let marks = config.marks;
+    plane.set_settings(&Settings {
+        mark_mask: marks.mask(),
+        mark_confirmed: marks.confirmed(),
+        mark_missed: marks.missed(),
+        mark_shift: marks.shift(),
+        mark_id_mask: marks.max_id(),
+        seed: config.seed.map_or_else(|| boot_seed(host), Ok)?,
+        hash_fields: config.hash.bits(),
+        active_table: if plane.adopted() { plane.settings()?.active_table } else { 0 },
+        idle_seconds: IDLE_SECONDS,
+    })?;
+    plane.set_bypass(&config.bypass)?;
+    let [ipv4, ipv6] = tables(&plane, &survey.topology, &survey.live, &weights(config, &survey.topology))?;
+    plane.publish_buckets(&ipv4, &ipv6)?;
+    write_uplinks(&mut plane, marks, &survey.topology, &survey.live)?;
+    Ok(plane)
+}
+
+/// The first 32 bits of the boot id: random at every boot, the same for every start until the next one.
+fn boot_seed(host: &dyn Host) -> Result<u32> {
+    let id = host.sysctl("kernel/random/boot_id")?.context("the kernel has no boot id")?;
+    u32::from_str_radix(id.get(..8).unwrap_or_default(), 16).context("reading the boot id")
+}
+
+/// Writes down `key`, and what the kernel changes along with it, before `value` is written.
+pub fn save_setting(host: &dyn Host, observed: &Observed, journal: &mut Journal, key: &str, value: &str) -> Result<()> {
+    let names = observed.links.iter().map(|link| link.name.as_str());
+    for side_effect in side_effects(key, names) {
+        if let Some(before) = host.sysctl(&side_effect)? {
+            journal.save(&side_effect, before, None);
+        }
+    }
+    if let Some(before) = host.sysctl(key)? {
+        journal.save(key, before, Some(value));
+    }
+    Ok(())
+}
