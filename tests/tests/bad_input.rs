@@ -142,3 +142,36 @@ fn a_host_that_cannot_run_it_is_named() {
         assert_eq!(HostState::diff(&before, &lab.host_state()), "", "{wrapper}");
     }
 }
+
+/// A kernel without one of the expressions of our table: nft gives its answer, and the steps before are undone.
+#[test]
+fn a_missing_feature_is_named_and_undone() {
+    let lab = lab();
+    let before = lab.host_state();
+    let folder = tempfile::tempdir().unwrap();
+    let nft = folder.path().join("nft");
+    let real = lab.router().exec("sh", ["-c", "command -v nft"]);
+    let script = format!(
+        "#!/bin/sh\ninput=$(cat)\ncase \"$input\" in *'socket wildcard'*)\n\
+         echo 'Error: Could not process rule: No such file or directory' >&2; exit 1;; esac\n\
+         printf '%s' \"$input\" | exec {} \"$@\"\n",
+        real.trim()
+    );
+    std::fs::write(&nft, script).unwrap();
+    std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let mut pcc = lab.pcc_with(&["run", "--wan", "wan1,wan2", "--lan", "lan"], &[("PATH", &path)]);
+    assert_eq!(pcc.wait(tests::lab::PATIENCE).code(), Some(1));
+    let text = pcc.stderr();
+    assert!(text.contains("Could not process rule") && text.contains("hint: pcc needs nftables"), "{text}");
+    assert_eq!(HostState::diff(&before, &lab.host_state()), "");
+    std::fs::remove_file(&nft).unwrap();
+    // The lab itself needs one program.
+    let nsenter = lab.router().exec("sh", ["-c", "command -v nsenter"]);
+    std::os::unix::fs::symlink(nsenter.trim(), folder.path().join("nsenter")).unwrap();
+    let nowhere = folder.path().display().to_string();
+    let mut pcc = lab.pcc_with(&["run", "--wan", "wan1,wan2", "--lan", "lan"], &[("PATH", &nowhere)]);
+    assert_eq!(pcc.wait(tests::lab::PATIENCE).code(), Some(1));
+    assert!(pcc.stderr().contains("`nft` is not installed\nhint: apt install nftables"), "{}", pcc.stderr());
+    assert_eq!(HostState::diff(&before, &lab.host_state()), "");
+}

@@ -236,3 +236,65 @@ fn the_first_connection_is_balanced_within_a_second_of_the_start() {
     assert!(!marked_connections(lab.router(), OURS).is_empty());
     assert!(took < Duration::from_secs(5), "took {took:?}");
 }
+
+#[test]
+fn plan_and_check_change_nothing_and_the_plan_is_what_run_does() {
+    let lab = lab();
+    let before = lab.host_state();
+    let planned = lab.pcc_output(&["plan", "--wan", "wan1,wan2", "--lan", "lan"]);
+    assert!(planned.status.success(), "{planned:?}");
+    let check = lab.pcc_output(&["check", "--wan", "wan1,wan2", "--lan", "lan"]);
+    assert!(check.status.success() && check.stdout.is_empty(), "{check:?}");
+    assert_eq!(HostState::diff(&before, &lab.host_state()), "");
+    assert!(!std::path::Path::new(&format!("/run/pcc/{}", lab.instance())).exists());
+    let mut pcc = lab.pcc_with(&["run", "--wan", "wan1,wan2", "--lan", "lan"], &[("PCC_LOG", "debug")]);
+    pcc.wait_for("ready", READY);
+    let steps = String::from_utf8(planned.stdout).unwrap();
+    assert!(steps.lines().count() > 30, "{steps}");
+    for step in steps.lines() {
+        pcc.wait_for(step, Duration::ZERO);
+    }
+    // Once it runs there is nothing left to do but what a restart does.
+    let again = lab.pcc_output(&["plan", "--wan", "wan1,wan2", "--lan", "lan"]);
+    let again = String::from_utf8(again.stdout).unwrap();
+    assert!(!again.contains("sysctl") && !again.contains(" rule add ") && !again.contains(" route append "), "{again}");
+    pcc.signal(Signal::INT);
+    assert!(pcc.wait(PATIENCE).success());
+}
+
+#[test]
+fn a_file_is_a_configuration() {
+    let lab = lab();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pcc.toml");
+    let text = "lan = [\"lan\"]
+hash = \"both-addresses-and-ports\"
+bypass = [\"203.0.113.32/27\"]
+[[uplink]]
+device = \"wan1\"
+name = \"fiber\"
+weight = 0
+id = 7
+[[uplink]]
+device = \"wan2\"
+name = \"radio\"
+gateway = \"198.18.2.1\"
+check = { target = \"carrier\" }
+";
+    std::fs::write(&file, text).unwrap();
+    let pcc = lab.pcc(&["run", "--config", file.to_str().unwrap()]);
+    pcc.wait_for("ready: lan over fiber, radio", READY);
+    let status = lab.pcc_output(&["status", "--json"]);
+    let status: pcc_userspace::status::Status = serde_json::from_slice(&status.stdout).unwrap();
+    let seen: Vec<_> = status.uplinks.iter().map(|uplink| (uplink.name.as_str(), uplink.id, uplink.weight)).collect();
+    assert_eq!(seen, [("fiber", 7, 0), ("radio", 1, 1)]);
+    for host in 1..=63 {
+        let to = SocketAddr::new(server4(host).into(), PORT);
+        let isp = lab.client().tcp_connect(None, to, PATIENCE).unwrap().isp;
+        assert_eq!(
+            isp,
+            if (32..64).contains(&host) { 1 } else { 2 },
+            "{to}: the bypass follows main, the rest has one uplink"
+        );
+    }
+}
