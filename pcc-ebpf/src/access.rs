@@ -29,8 +29,7 @@ impl Linear<'_> {
 impl Packet for Linear<'_> {
     #[inline(always)]
     fn byte(&self, offset: usize) -> Option<u8> {
-        // Two bytes: the compiler turns a check for one into `start >= end`, from which the verifier learns nothing. No
-        // header ends with a byte that is read alone.
+        // Two bytes: the compiler turns a check for one into `start >= end`, from which the verifier learns nothing.
         self.read::<[u8; 2]>(offset).map(|[byte, _]| byte)
     }
     #[inline(always)]

@@ -230,7 +230,8 @@ pub fn learn<T: Tables>(tables: &T, settings: &Settings, mark: u32, answered: &F
     let Some(uplink) = tables.uplink(id) else {
         return Lesson::Nothing;
     };
-    if uplink.mark == 0 {
+    // The whole mark: what merely looks like one has other bits of ours.
+    if mark & settings.mark_mask & !settings.mark_missed != uplink.mark | settings.mark_confirmed {
         return Lesson::Nothing;
     }
     match tables.flow(answered) {

@@ -164,6 +164,7 @@ fn only_confirmed_marks_teach() {
     let confirmed = LAYOUT.of(1) | LAYOUT.confirmed();
     assert_eq!(learned(&tables, LAYOUT.of(1)), Lesson::Nothing);
     assert_eq!(learned(&tables, LAYOUT.of(7) | LAYOUT.confirmed()), Lesson::Nothing, "unknown uplink");
+    assert_eq!(learned(&tables, confirmed & !LAYOUT.ours()), Lesson::Nothing, "not the whole mark");
     assert_eq!(learned(&tables, confirmed), Lesson::Remember(entry(1, 1), Counter::Confirmed));
     tables.flows.insert(key, entry(2, 1));
     assert_eq!(learned(&tables, confirmed), Lesson::Remember(entry(1, 1), Counter::Corrected));

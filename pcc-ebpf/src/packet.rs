@@ -14,7 +14,7 @@ use crate::flow;
 
 /// Bytes of a packet. Every method returns `None` past its end, and values in the byte order of the packet.
 pub trait Packet {
-    /// One byte.
+    /// One byte that is not the packet's last: no header ends with a byte that is read alone.
     fn byte(&self, offset: usize) -> Option<u8>;
     /// Two bytes.
     fn half(&self, offset: usize) -> Option<u16>;
@@ -90,7 +90,7 @@ pub enum Unread {
 /// Parses a packet whose IP header follows `header_length` bytes of link layer (14 for Ethernet, 0 for tun, ppp, wg).
 /// `ether_type` (host order) names the network protocol where there is no Ethernet header to tell it.
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P, header_length: u32, ether_type: u16) -> Result<Headers, Unread> {
+pub fn parse<P: Packet + ?Sized>(packet: &P, header_length: u32, ether_type: u16) -> Result<Headers, Unread> {
     let (offset, ether_type) = if header_length as usize == EthHdr::LEN {
         (EthHdr::LEN, need(packet.half(offset_of!(EthHdr, ether_type)))?)
     } else {
@@ -106,7 +106,7 @@ pub fn parse<P: Packet>(packet: &P, header_length: u32, ether_type: u16) -> Resu
 
 /// VLAN id (0 to 4095) of the outer tag inside an Ethernet frame, for diagnostics: a tag that the device took out
 /// (`skb->vlan_tci`) is not in the frame any more.
-pub fn vlan_id<P: Packet>(packet: &P) -> Option<u16> {
+pub fn vlan_id<P: Packet + ?Sized>(packet: &P) -> Option<u16> {
     let ether_type = u16::from_be(packet.half(offset_of!(EthHdr, ether_type))?);
     if ether_type != ether::VLAN && ether_type != ether::SERVICE_VLAN {
         return None;
@@ -121,7 +121,7 @@ fn need(half: Option<u16>) -> Result<u16, Unread> {
 }
 
 #[inline(always)]
-fn ipv4<P: Packet>(packet: &P, offset: usize) -> Result<Headers, Unread> {
+fn ipv4<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Headers, Unread> {
     const FRAGMENT_OFFSET: u16 = 0x1fff;
     let first = packet.byte(offset).ok_or(Unread::Short)?;
     let header = ((first & 0x0f) as usize) * 4;
@@ -139,7 +139,7 @@ fn ipv4<P: Packet>(packet: &P, offset: usize) -> Result<Headers, Unread> {
 }
 
 #[inline(always)]
-fn ipv6<P: Packet>(packet: &P, offset: usize) -> Result<Headers, Unread> {
+fn ipv6<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Headers, Unread> {
     let first = packet.byte(offset).ok_or(Unread::Short)?;
     if first >> 4 != 6 {
         return Err(Unread::Skip(Counter::Malformed));
@@ -170,7 +170,7 @@ fn ipv6<P: Packet>(packet: &P, offset: usize) -> Result<Headers, Unread> {
 }
 
 #[inline(always)]
-fn transport<P: Packet>(
+fn transport<P: Packet + ?Sized>(
     packet: &P,
     offset: usize,
     protocol: u8,
@@ -206,7 +206,8 @@ fn transport<P: Packet>(
 #[cfg(not(target_arch = "bpf"))]
 impl Packet for [u8] {
     fn byte(&self, offset: usize) -> Option<u8> {
-        self.get(offset).copied()
+        let [byte, _] = *self.get(offset..)?.first_chunk()?;
+        Some(byte)
     }
     fn half(&self, offset: usize) -> Option<u16> {
         Some(u16::from_ne_bytes(*self.get(offset..)?.first_chunk()?))
@@ -218,3 +219,7 @@ impl Packet for [u8] {
         Some([self.word(offset)?, self.word(offset + 4)?, self.word(offset + 8)?, self.word(offset + 12)?])
     }
 }
+
+#[cfg(test)]
+#[path = "packet_tests.rs"]
+mod tests;

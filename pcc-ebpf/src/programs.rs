@@ -25,13 +25,15 @@ pub fn pcc_lan_in(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// LAN egress: learns from answers, which conntrack has marked and whose translation is undone.
+/// LAN egress: learns from answers, which conntrack has marked and whose translation is undone. Multicast is no answer,
+/// and the kernel's own reports have a random mark.
 #[classifier]
 pub fn pcc_lan_out(ctx: TcContext) -> i32 {
     if let Some((settings, device)) = context(&ctx)
         && access::mark(&ctx) & settings.mark_confirmed != 0
         && let Ok(headers) = headers(&ctx, &device)
         && headers.cacheable
+        && headers.key.is_routable()
     {
         let answered = headers.key.reversed();
         let lesson = learn(&Maps, settings, access::mark(&ctx), &answered, access::now());
@@ -59,20 +61,24 @@ pub fn pcc_wan_in(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// Uplink egress: counts. A packet with our mark that conntrack did not confirm begins a connection.
+/// Uplink egress: counts. A packet with our mark that conntrack did not confirm begins a connection. Only the whole mark
+/// of this uplink counts: `skb->mark` of the kernel's own multicast reports is noise, the room behind their data.
 #[classifier]
 pub fn pcc_wan_out(ctx: TcContext) -> i32 {
     if let Some((settings, device)) = context(&ctx) {
         let mark = access::mark(&ctx) & settings.mark_mask;
         let confirmed = mark & settings.mark_confirmed != 0;
+        let missed = mark & settings.mark_missed != 0;
+        let plain = mark & !(settings.mark_confirmed | settings.mark_missed);
+        let ours = mark != 0 && Maps.uplink(device.uplink).is_some_and(|uplink| uplink.mark == plain);
         access::traffic(device.uplink, |traffic| {
             traffic.packets_out += access::segments(&ctx);
             traffic.bytes_out += ctx.len() as u64;
-            if mark != 0 && !confirmed {
+            if ours && !confirmed {
                 traffic.connections += 1;
             }
         });
-        if confirmed && mark & settings.mark_missed != 0 {
+        if ours && confirmed && missed {
             access::count(Counter::Relearned);
         }
     }

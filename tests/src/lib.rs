@@ -1,4 +1,5 @@
 //! What the tests of the whole share: the namespace lab.
 
 pub mod lab;
+pub mod packet;
 pub mod predict;

@@ -1,0 +1,12 @@
+//! What the programs say about packets, asked through the kernel's verifier and test runs, and compared with the pure
+//! functions on the same bytes.
+
+#![expect(clippy::unwrap_used, reason = "all of it is tests, of which the lint knows only the functions")]
+
+mod bench;
+mod headers;
+mod life;
+mod model;
+mod random;
+mod uplink;
+mod wire;
