@@ -111,11 +111,17 @@ impl Instance {
         Ok(survey::possible(&self.topology))
     }
 
-    /// Makes `live` the uplinks that take new connections. The order matters: first nothing new goes to an uplink that
-    /// left, then its cached decisions become stale, then its connections are forgotten.
+    /// Makes `live` the uplinks that take new connections. The order matters: first an uplink that comes can keep
+    /// connections, then nothing new goes to one that left, then its cached decisions become stale, then its connections
+    /// are forgotten.
     pub fn publish(&mut self, live: Live) -> Result<()> {
         let left = |family, id: u32, old: &Live, new: &Live| old.has(family, id) && !new.has(family, id);
-        let old = std::mem::replace(&mut self.live, live);
+        let both = self.live.union(&live);
+        let old = std::mem::replace(&mut self.live, both);
+        if self.live != old {
+            self.update_elements();
+        }
+        self.live = live;
         self.write_buckets()?;
         self.update_elements();
         let mut gone = Vec::new();

@@ -51,6 +51,15 @@ impl Live {
     pub fn has(&self, family: Family, id: u32) -> bool {
         self.of(family).contains(&id)
     }
+
+    /// Those of both, ours first.
+    pub fn union(&self, other: &Self) -> Self {
+        let of = |family| {
+            let more = other.of(family).iter().filter(|id| !self.has(family, **id));
+            self.of(family).iter().chain(more).copied().collect()
+        };
+        Self { ipv4: of(Family::V4), ipv6: of(Family::V6) }
+    }
 }
 
 /// The routing table of uplink `id`.

@@ -1,6 +1,9 @@
 //! What a lab can have.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use super::wire::Kind;
 
 /// What a lab shall have.
 #[derive(Clone, Debug)]
@@ -13,7 +16,7 @@ pub struct Builder {
     pub(super) second_lan: bool,
     pub(super) inner_network: bool,
     pub(super) port_forward: bool,
-    pub(super) tuns: Vec<u32>,
+    pub(super) kinds: BTreeMap<u32, Kind>,
     pub(super) mtus: Vec<(u32, u32)>,
     pub(super) prefix: Option<String>,
     pub(super) program: Option<PathBuf>,
@@ -40,7 +43,7 @@ impl Default for Builder {
             second_lan: false,
             inner_network: false,
             port_forward: false,
-            tuns: Vec::new(),
+            kinds: BTreeMap::new(),
             mtus: Vec::new(),
             prefix: None,
             program: None,
@@ -96,7 +99,21 @@ impl Builder {
 
     /// Uplink `number` is a tun device: point-to-point, no Ethernet header, default routes without a gateway.
     pub fn tun(mut self, number: u32) -> Self {
-        self.tuns.push(number);
+        self.kinds.insert(number, Kind::Tun);
+        self
+    }
+
+    /// Uplink `number` is a VLAN device on the veth `port<number>`, the ISP's `eth0` one on its `port`. Not every
+    /// kernel has them.
+    pub fn vlan(mut self, number: u32) -> Self {
+        self.kinds.insert(number, Kind::Vlan);
+        self
+    }
+
+    /// Uplink `number` is a PPPoE session over the veth `port<number>`: point-to-point, no Ethernet header, default
+    /// routes without a gateway. It takes `pppd`, `pppoe-server` and a kernel with PPP.
+    pub fn pppoe(mut self, number: u32) -> Self {
+        self.kinds.insert(number, Kind::Pppoe);
         self
     }
 
@@ -117,5 +134,9 @@ impl Builder {
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
         self
+    }
+
+    pub(super) fn kind(&self, number: u32) -> Kind {
+        self.kinds.get(&number).copied().unwrap_or(Kind::Veth)
     }
 }

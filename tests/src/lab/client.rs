@@ -45,6 +45,12 @@ impl Client {
         Self::new(namespace, ANY, &self.echoes)
     }
 
+    /// The same with other sources (IPv4, IPv6).
+    #[must_use]
+    pub fn from(&self, sources: [IpAddr; 2]) -> Self {
+        Self::new(&self.namespace, sources, &self.echoes)
+    }
+
     /// The namespace that it is in.
     pub fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::namespace::Namespace;
+use super::PATIENCE;
+use super::namespace::{Namespace, eventually};
 
 /// Every IP packet that arrived at the device `eth0` of a namespace, whoever it was for: one entry for all packets of
 /// the same sender, receiver and protocol. Neighbour discovery and multicast listener reports are left out.
@@ -25,6 +28,9 @@ pub struct Entry {
     /// IP protocol number.
     pub protocol: u8,
 }
+
+/// How long a packet may be on its way through a busy machine.
+const STRAGGLERS: Duration = Duration::from_millis(30);
 
 const SETS: [&str; 2] = ["v4", "v6"];
 
@@ -61,12 +67,17 @@ impl Ledger {
         SETS.iter().flat_map(|set| self.read(set)).collect()
     }
 
-    /// Forgets all entries.
+    /// Forgets all entries, and waits for stragglers: the last packets of a connection that was closed before.
     ///
     /// # Panics
-    /// Where the ledger has gone.
+    /// Where the ledger has gone, or where packets keep coming.
     pub fn clear(&self) {
-        self.namespace.nft("flush set inet ledger v4\nflush set inet ledger v6");
+        let quiet = eventually(PATIENCE, || {
+            self.namespace.nft("flush set inet ledger v4\nflush set inet ledger v6");
+            sleep(STRAGGLERS);
+            self.entries().is_empty()
+        });
+        assert!(quiet, "packets keep coming: {:?}", self.entries());
     }
 
     fn read(&self, set: &str) -> Vec<Entry> {

@@ -19,17 +19,21 @@ pub mod address;
 mod builder;
 pub mod client;
 pub mod conversation;
+pub mod ledger;
 pub mod load;
 pub mod namespace;
+mod pppoe;
 pub mod process;
 pub mod server;
 pub mod snapshot;
 mod topology;
 mod tun;
+mod wire;
 
 pub use builder::{Builder, Defaults};
 pub use client::{Client, Trial};
 pub use conversation::{Conversation, Identity, Moved};
+pub use ledger::{Entry, Ledger};
 pub use load::{Busy, Fault, FaultKind, Report};
 pub use namespace::{Namespace, eventually};
 pub use process::Pcc;
@@ -38,7 +42,7 @@ pub use snapshot::{BpfObjects, HostState, marked_connections};
 
 use self::address::Link;
 use self::process::Instance;
-use self::tun::Tun;
+use self::wire::Wire;
 
 /// A lab. Dropping it ends its servers and processes and deletes its namespaces.
 #[derive(Debug)]
@@ -63,7 +67,7 @@ pub struct Isp {
     /// Addresses of both ends.
     pub link: Link,
     server: Server,
-    tun: Option<Tun>,
+    wire: Wire,
     client: Client,
 }
 
@@ -134,6 +138,17 @@ impl Lab {
         if self.second_client.is_some() { "lan,lan2" } else { "lan" }
     }
 
+    /// `--gateway` flags for every uplink that has a gateway, as `pcc` needs them where main has no default route by it.
+    pub fn gateways(&self) -> Vec<String> {
+        let ipv6 = self.router.sysctl("net/ipv6/conf/all/disable_ipv6").is_ok_and(|value| value == "0");
+        let flags = |isp: &Isp| {
+            let Link { gateway4, gateway6, .. } = isp.link;
+            let v6 = ipv6.then(|| format!("--gateway={}={gateway6}", isp.device));
+            [format!("--gateway={}={gateway4}", isp.device)].into_iter().chain(v6)
+        };
+        self.isps.iter().filter(|isp| !isp.wire.is_point_to_point()).flat_map(flags).collect()
+    }
+
     /// The server in the router: TCP and UDP [`address::PORT`], UDP on wildcard sockets.
     pub fn router_server(&self) -> &Server {
         &self.servers.router
@@ -149,28 +164,17 @@ impl Lab {
         self.servers.inner.as_ref()
     }
 
-    /// Gives uplink `number` carrier or takes it, as a cable would.
+    /// Gives uplink `number` carrier or takes it, as a cable would; a PPPoE session is dialled or hung up.
     pub fn carrier(&self, number: u32, on: bool) {
         let isp = self.isp(number);
-        match &isp.tun {
-            Some(tun) => tun.carrier(on),
-            None => drop(isp.namespace().ip(if on { "link set eth0 up" } else { "link set eth0 down" })),
-        }
+        isp.wire.carrier(isp.namespace(), on);
     }
 
     /// Makes ISP `number` a black hole in both directions, ARP and neighbour discovery included, with carrier up; or
     /// lets it live again.
     pub fn silence(&self, number: u32, on: bool) {
-        const DROP: &str = "table netdev silence {
-            chain in { type filter hook ingress device eth0 priority -500; policy drop; }
-            chain out { type filter hook egress device eth0 priority -500; policy drop; }
-        }";
-        const LIVE: &str = "add table netdev silence\ndelete table netdev silence";
         let isp = self.isp(number);
-        match &isp.tun {
-            Some(tun) => tun.silence(on),
-            None => isp.namespace().nft(if on { DROP } else { LIVE }),
-        }
+        isp.wire.silence(isp.namespace(), on);
     }
 
     /// The name of the lab's own instance of `pcc`.
@@ -226,6 +230,14 @@ impl Isp {
     /// Forgets what its server saw.
     pub fn clear(&self) {
         self.server.clear();
+    }
+
+    /// Writes down what arrives from the router, but for health checks.
+    pub fn ledger(&self) -> Ledger {
+        let Link { gateway4, gateway6, .. } = self.link;
+        let v4 = format!("ip daddr {gateway4} icmp type echo-request");
+        let v6 = format!("ip6 daddr {{ {gateway6}, fe80::/10 }} icmpv6 type echo-request");
+        Ledger::open(self.namespace(), &[v4, v6])
     }
 
     /// Whether the router's address of the family of `like` answers a ping from beyond the uplink.

@@ -25,8 +25,10 @@ pub struct BpfObjects {
     pub programs: BTreeMap<u32, String>,
     /// Maps with their names.
     pub maps: BTreeMap<u32, String>,
-    /// Links of these programs.
+    /// Links of these programs; a clsact filter has none.
     pub links: BTreeSet<u32>,
+    /// Where programs are attached, `device hook position`, and which.
+    pub places: BTreeMap<String, u32>,
 }
 
 /// Files below `/proc/sys/net` that count or are set by the kernel itself.
@@ -75,18 +77,20 @@ impl BpfObjects {
         let programs = loaded_programs().flatten().filter(|it| name(it).starts_with(prefix));
         let maps = loaded_maps().flatten().filter(|it| it.name_as_str().unwrap_or_default().starts_with(prefix));
         let maps = maps.map(|it| (it.id(), it.name_as_str().unwrap_or_default().to_owned())).collect();
-        Self { programs: programs.map(|it| (it.id(), name(&it))).collect(), maps, links: BTreeSet::new() }.with_links()
+        Self { programs: programs.map(|it| (it.id(), name(&it))).collect(), maps, ..Self::default() }.with_links()
     }
 
-    /// What is attached by TCX to the devices of `namespace`, with maps and links: other labs do not disturb it.
+    /// What is attached to the devices of `namespace` by TCX or as a clsact filter, with maps and links: other labs do
+    /// not disturb it.
     pub fn attached(namespace: &Namespace) -> Self {
-        let programs: Vec<_> = tcx(namespace).into_iter().map(|(_, program)| program).collect();
+        let attached: Vec<_> = tcx(namespace).into_iter().chain(clsact(namespace)).collect();
         let used: BTreeSet<u32> =
-            programs.iter().flat_map(|it| it.map_ids().ok().flatten().unwrap_or_default()).collect();
+            attached.iter().flat_map(|(_, it)| it.map_ids().ok().flatten().unwrap_or_default()).collect();
         let maps = loaded_maps().flatten().filter(|it| used.contains(&it.id()));
         let maps = maps.map(|it| (it.id(), it.name_as_str().unwrap_or_default().to_owned())).collect();
-        Self { programs: programs.iter().map(|it| (it.id(), name(it))).collect(), maps, links: BTreeSet::new() }
-            .with_links()
+        let programs = attached.iter().map(|(_, it)| (it.id(), name(it))).collect();
+        let places = attached.into_iter().map(|(place, it)| (place, it.id())).collect();
+        Self { programs, maps, places, ..Self::default() }.with_links()
     }
 
     /// Those of them that are still loaded when `patience` is over; the kernel frees them a little late.
@@ -98,6 +102,7 @@ impl BpfObjects {
             left.programs.retain(|id, _| programs.contains(id));
             left.maps.retain(|id, _| maps.contains(id));
             left.links.retain(|id| links.contains(id));
+            left.places.retain(|_, id| programs.contains(id));
             left == Self::default()
         });
         left
@@ -219,6 +224,23 @@ fn tcx(namespace: &Namespace) -> Vec<(String, ProgramInfo)> {
         }
         programs
     })
+}
+
+/// The same for the filters in clsact qdiscs.
+fn clsact(namespace: &Namespace) -> Vec<(String, ProgramInfo)> {
+    let mut programs = Vec::new();
+    for (device, _) in devices(namespace) {
+        for hook in ["ingress", "egress"] {
+            // Fails where there is no such qdisc.
+            let shown = namespace.command("tc", ["-json", "filter", "show", "dev", &device, hook]).output();
+            let filters: Vec<serde_json::Value> =
+                shown.ok().and_then(|it| serde_json::from_slice(&it.stdout).ok()).unwrap_or_default();
+            let ids = filters.iter().filter_map(|it| it["options"]["prog"]["id"].as_u64());
+            let infos = ids.filter_map(|id| loaded_programs().flatten().find(|it| u64::from(it.id()) == id));
+            programs.extend(infos.enumerate().map(|(position, it)| (format!("{device} {hook} {position}"), it)));
+        }
+    }
+    programs
 }
 
 fn devices(namespace: &Namespace) -> Vec<(String, serde_json::Value)> {

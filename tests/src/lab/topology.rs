@@ -10,8 +10,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::address::{self, Link};
 use super::client::ANY;
+use super::pppoe::{Session, Side};
 use super::server::Echoes;
-use super::{Builder, Client, Defaults, Instance, Isp, Lab, Namespace, PATIENCE, Server, Servers, Tun, eventually};
+use super::tun::Tun;
+use super::wire::{self, Kind, Wire};
+use super::{Builder, Client, Defaults, Instance, Isp, Lab, Namespace, PATIENCE, Server, Servers, eventually};
 
 impl Builder {
     /// Builds it. It is ready when this returns: addresses usable, servers listening.
@@ -36,24 +39,23 @@ impl Builder {
         let inner = self.inner_network.then(|| namespace("inner"));
         let isps: Vec<_> = (1..=self.uplinks).map(|number| (number, namespace(&format!("isp{number}")))).collect();
 
-        let mut script = String::new();
+        let (mut script, mut wires) = (String::new(), Vec::new());
         let lans = [("lan", Some(&client)), ("lan2", second.as_ref()), ("site", inner.as_ref())];
         for (device, peer) in lans.into_iter().filter_map(|(device, peer)| Some((device, peer?))) {
             let _ = writeln!(script, "link add {device} type veth peer name eth0 netns {}", peer.name());
         }
-        let mut tuns = Vec::new();
         for (number, isp) in &isps {
-            let device = format!("wan{number}");
-            if self.tuns.contains(number) {
-                tuns.push((*number, Tun::new((&router, &device), (isp, "eth0"))));
-            } else {
-                let _ = writeln!(script, "link add {device} type veth peer name eth0 netns {}", isp.name());
-            }
+            let (near, far) = match self.kind(*number) {
+                Kind::Veth => ("wan", "eth0"),
+                Kind::Vlan | Kind::Pppoe => (wire::PORT, wire::PORT),
+                Kind::Tun => continue,
+            };
+            let _ = writeln!(script, "link add {near}{number} type veth peer name {far} netns {}", isp.name());
         }
         router.ip_batch(&script);
-
         for (number, isp) in &isps {
-            self.set_up_isp(*number, isp);
+            self.prepare_isp(isp);
+            wires.push(self.wire(*number, &router, isp));
         }
         self.set_up_host(&client, (address::CLIENT4, 24), address::CLIENT6, address::ROUTER4, address::ROUTER6);
         if let Some(second) = &second {
@@ -81,12 +83,13 @@ impl Builder {
         };
         let isps: Vec<_> = isps
             .into_iter()
-            .map(|(number, namespace)| Isp {
+            .zip(wires)
+            .map(|((number, namespace), wire)| Isp {
                 number,
                 device: format!("wan{number}"),
                 link: Link::new(number, self.same_gateway),
                 server: Server::start(&namespace, &format!("isp{number}"), address::PORT, &self.udp_servers(), &echoes),
-                tun: tuns.iter().position(|(tun, _)| *tun == number).map(|index| tuns.swap_remove(index).1),
+                wire,
                 client: Client::new(&namespace, [address::SERVER4.into(), address::SERVER6.into()], &echoes),
             })
             .collect();
@@ -116,7 +119,36 @@ impl Builder {
         namespace
     }
 
-    fn set_up_isp(&self, number: u32, isp: &Namespace) {
+    /// The cable of an uplink, both its ends up, with addresses and routes.
+    fn wire(&self, number: u32, router: &Arc<Namespace>, isp: &Arc<Namespace>) -> Wire {
+        let device = format!("wan{number}");
+        let (near, far) = (self.router_end(number), self.isp_end(number));
+        let wire = match self.kind(number) {
+            Kind::Veth => Wire::Veth,
+            Kind::Vlan => {
+                wire::add_vlan(number, router, isp);
+                Wire::Vlan
+            }
+            Kind::Tun => Wire::Tun(Tun::new((router, &device), (isp, "eth0"))),
+            Kind::Pppoe => {
+                let side = |namespace: &Arc<Namespace>, device: &str, port: String, script| Side {
+                    namespace: Arc::clone(namespace),
+                    device: device.to_owned(),
+                    port,
+                    script,
+                };
+                let near = side(router, &device, format!("{}{number}", wire::PORT), near);
+                let far = side(isp, "eth0", wire::PORT.to_owned(), far);
+                let link = Link::new(number, self.same_gateway);
+                return Wire::Pppoe(Box::new(Session::new(near, far, link, self.ipv6)));
+            }
+        };
+        router.ip_batch(&near);
+        isp.ip_batch(&far);
+        wire
+    }
+
+    fn prepare_isp(&self, isp: &Namespace) {
         isp.set_sysctls(&[
             ("net/ipv4/conf/all/arp_ignore", "1"),
             ("net/ipv4/conf/all/arp_announce", "2"),
@@ -125,13 +157,36 @@ impl Builder {
             // They survive a cut of the carrier.
             ("net/ipv6/conf/all/keep_addr_on_down", "1"),
         ]);
-        let link = Link::new(number, self.same_gateway);
         let mut script =
             format!("addr add {}/32 dev lo\nroute add local {}/24 dev lo\n", address::SERVER4, address::server4(0),);
         self.v6(&mut script, &format!("addr add {}/128 dev lo", address::SERVER6));
         self.v6(&mut script, &format!("route add local {}/64 dev lo", address::server6(0)));
-        self.uplink_end(&mut script, number, "eth0", (link.gateway4, link.router4), (link.gateway6, link.router6));
         isp.ip_batch(&script);
+    }
+
+    fn isp_end(&self, number: u32) -> String {
+        let link = Link::new(number, self.same_gateway);
+        self.uplink_end(number, "eth0", (link.gateway4, link.router4), (link.gateway6, link.router6))
+    }
+
+    /// With main's default routes.
+    fn router_end(&self, number: u32) -> String {
+        let (device, link) = (format!("wan{number}"), Link::new(number, self.same_gateway));
+        let mut script = self.uplink_end(number, &device, (link.router4, link.gateway4), (link.router6, link.gateway6));
+        let wanted = match self.defaults {
+            Defaults::First => number == 1,
+            Defaults::All => true,
+            Defaults::None => false,
+        };
+        if wanted {
+            let via = |gateway: IpAddr| match self.kind(number).is_point_to_point() {
+                true => format!("dev {device} metric {}", number * 100),
+                false => format!("via {gateway} dev {device} metric {}", number * 100),
+            };
+            let _ = writeln!(script, "route add 0.0.0.0/0 {} proto dhcp", via(link.gateway4.into()));
+            self.v6(&mut script, &format!("route add ::/0 {} proto ra", via(link.gateway6.into())));
+        }
+        script
     }
 
     fn set_up_host(
@@ -162,23 +217,6 @@ impl Builder {
             let _ = writeln!(script, "route add 198.19.0.0/24 via {} dev site", address::INNER_GATEWAY4);
             self.v6(&mut script, &format!("route add 2001:db8:f::/64 via {} dev site", address::INNER_GATEWAY6));
         }
-        for number in 1..=self.uplinks {
-            let (device, link) = (format!("wan{number}"), Link::new(number, self.same_gateway));
-            self.uplink_end(&mut script, number, &device, (link.router4, link.gateway4), (link.router6, link.gateway6));
-            let wanted = match self.defaults {
-                Defaults::First => number == 1,
-                Defaults::All => true,
-                Defaults::None => false,
-            };
-            if wanted {
-                let via = |gateway: IpAddr| match self.tuns.contains(&number) {
-                    true => format!("dev {device} metric {}", number * 100),
-                    false => format!("via {gateway} dev {device} metric {}", number * 100),
-                };
-                let _ = writeln!(script, "route add 0.0.0.0/0 {} proto dhcp", via(link.gateway4.into()));
-                self.v6(&mut script, &format!("route add ::/0 {} proto ra", via(link.gateway6.into())));
-            }
-        }
         router.ip_batch(&script);
         if self.port_forward {
             let (port, v4, v6) = (address::FORWARDED_PORT, address::CLIENT4, address::CLIENT6);
@@ -194,22 +232,27 @@ impl Builder {
     /// One end of an uplink: up, with its addresses.
     fn uplink_end(
         &self,
-        script: &mut String,
         number: u32,
         device: &str,
         (own4, peer4): (Ipv4Addr, Ipv4Addr),
         (own6, peer6): (Ipv6Addr, Ipv6Addr),
-    ) {
+    ) -> String {
+        let mut script = String::new();
         if let Some((_, mtu)) = self.mtus.iter().find(|(uplink, _)| *uplink == number) {
             let _ = writeln!(script, "link set {device} mtu {mtu}");
         }
         let _ = writeln!(script, "link set {device} up");
-        if self.tuns.contains(&number) {
-            let _ = writeln!(script, "addr add {own4} peer {peer4} dev {device}");
-            self.v6(script, &format!("addr add {own6} peer {peer6} dev {device} nodad"));
-        } else {
-            self.address(script, device, (own4, 24), own6);
+        let kind = self.kind(number);
+        if !kind.is_point_to_point() {
+            self.address(&mut script, device, (own4, 24), own6);
+            return script;
         }
+        // PPP hands the IPv4 address out itself.
+        if kind != Kind::Pppoe {
+            let _ = writeln!(script, "addr add {own4} peer {peer4} dev {device}");
+        }
+        self.v6(&mut script, &format!("addr add {own6} peer {peer6} dev {device} nodad"));
+        script
     }
 
     fn address(&self, script: &mut String, device: &str, (v4, length): (Ipv4Addr, u8), v6: Ipv6Addr) {
@@ -239,7 +282,8 @@ impl Builder {
             };
             links.lines().all(|line| {
                 let device = line.split([':', '@']).nth(1).unwrap_or_default().trim();
-                line.contains("LOWER_UP") && (!self.ipv6 || device == "lo" || routed(device))
+                let bare = device == "lo" || device.starts_with(wire::PORT);
+                line.contains("LOWER_UP") && (!self.ipv6 || bare || routed(device))
             })
         });
         assert!(ready, "the devices of `{}` are not ready:\n{}", namespace.name(), namespace.ip("addr"));

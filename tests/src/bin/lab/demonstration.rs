@@ -4,111 +4,259 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::{Args, ValueEnum};
 use pcc_ebpf::classify::HashFields;
 use pcc_userspace::status::Status;
 use rustix::process::Signal;
 use tests::lab::address::{PORT, SERVER4, server4, server6};
-use tests::lab::{BpfObjects, Busy, Defaults, HostState, Lab, PATIENCE, Protocol, eventually, marked_connections};
+use tests::lab::{
+    BpfObjects, Busy, Defaults, HostState, Lab, PATIENCE, Pcc, Protocol, Trial, eventually, marked_connections,
+};
 use tests::predict::Prediction;
 
 use crate::outage;
 
 const SEED: u32 = 42;
 
+/// What the demonstration shall be like.
+#[derive(Args)]
+pub struct Options {
+    /// Weights of the two uplinks in the demonstration.
+    #[arg(long, value_delimiter = ',', default_values_t = [3, 1])]
+    weights: Vec<u32>,
+    /// Connections of each protocol and family in the demonstration, 100 to 10000.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u16).range(100..=10_000))]
+    connections: u16,
+    /// What uplink 2 is in the demonstration. Not every kernel has VLAN and PPPoE: `cargo xtask vm` boots one.
+    #[arg(long, value_enum, default_value_t = Uplink2::Veth)]
+    uplink2: Uplink2,
+    /// For slow and emulated machines: everything may take longer, and durations are printed but not judged.
+    #[arg(long)]
+    slow: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Uplink2 {
+    /// A cable.
+    Veth,
+    /// A VLAN on a cable.
+    Vlan,
+    /// A PPPoE session, with `pppd` and `pppoe-server`.
+    Pppoe,
+}
+
 /// Prints one line for each promise and remembers whether all were kept.
-struct Promises {
+struct Demonstration {
+    options: Options,
+    lab: Lab,
+    patience: Duration,
     all_kept: bool,
 }
 
-impl Promises {
+pub fn run(options: Options) -> ExitCode {
+    let builder = match options.uplink2 {
+        Uplink2::Veth => Lab::builder(),
+        Uplink2::Vlan => Lab::builder().vlan(2),
+        Uplink2::Pppoe => Lab::builder().pppoe(2),
+    };
+    let patience = if options.slow { PATIENCE * 3 } else { PATIENCE };
+    let lab = builder.defaults(Defaults::All).build();
+    let mut show = Demonstration { options, lab, patience, all_kept: true };
+    show.run();
+    if show.all_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Demonstration {
+    fn run(&mut self) {
+        let before = self.lab.host_state();
+        let uplink2 = match self.options.uplink2 {
+            Uplink2::Veth => "",
+            Uplink2::Vlan => ", uplink 2 a VLAN",
+            Uplink2::Pppoe => ", uplink 2 a PPPoE session",
+        };
+        println!("start: two ISPs, weights {}, all four fields hashed, IPv4 and IPv6{uplink2}", self.weights());
+        let began = Instant::now();
+        let pcc = self.start();
+        let to = SocketAddr::new(SERVER4.into(), PORT);
+        let first = self.lab.client().tcp_connect(Some(9_999), to, self.patience);
+        let took = began.elapsed();
+        let kept = first.is_ok() && self.is_within(took, Duration::from_secs(1));
+        self.check(kept, &format!("first balanced connection after {took:.0?}"));
+        self.shares();
+        self.inbound();
+        let mut pcc = self.crash(pcc);
+        // The uplink that is not a plain cable shows both.
+        let cable = if self.options.uplink2 == Uplink2::Veth { 1 } else { 2 };
+        self.fail_over(&pcc, cable, "carrier", "cut", Duration::from_millis(200), Lab::carrier);
+        let silence: fn(&Lab, u32, bool) = |lab, number, live| lab.silence(number, !live);
+        self.fail_over(&pcc, 2, "gateway", "silent", Duration::from_secs(2), silence);
+        println!("end");
+        let objects = BpfObjects::attached(self.lab.router());
+        pcc.signal(Signal::INT);
+        self.check(pcc.wait(self.patience).success(), "Ctrl-C ends it");
+        let difference = HostState::diff(&before, &self.lab.host_state());
+        self.check(
+            difference.is_empty(),
+            "rules, routes, nftables, kernel settings, attachments and pins are as they were before",
+        );
+        if !difference.is_empty() {
+            println!("{difference}");
+        }
+        let unloaded = objects.remaining(self.patience) == BpfObjects::default();
+        self.check(unloaded, "its programs, maps and links are unloaded");
+        let marked = marked_connections(self.lab.router(), 0xff);
+        self.check(marked.is_empty(), "no connection keeps a mark of ours");
+    }
+
     fn check(&mut self, kept: bool, text: &str) {
         println!("  {} {text}", if kept { "ok    " } else { "BROKEN" });
         self.all_kept &= kept;
     }
-}
 
-pub fn run(weights: &[u32], connections: u16) -> ExitCode {
-    let mut promises = Promises { all_kept: true };
-    let lab = Lab::builder().defaults(Defaults::All).build();
-    let before = lab.host_state();
-    let list = weights.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-    println!("start: two ISPs, weights {list}, all four fields hashed, IPv4 and IPv6");
-    let began = Instant::now();
-    let mut pcc = lab.pcc(&[
-        "run",
-        "--wan",
-        &lab.wans(),
-        "--lan",
-        lab.lans(),
-        "--weights",
-        &list,
-        "--hash",
-        "both-addresses-and-ports",
-        "--seed",
-        &SEED.to_string(),
-    ]);
-    pcc.wait_for("ready", PATIENCE);
-    let first = lab.client().tcp_connect(Some(9_999), SocketAddr::new(SERVER4.into(), PORT), PATIENCE);
-    let took = began.elapsed();
-    promises
-        .check(first.is_ok() && took < Duration::from_secs(1), &format!("first balanced connection after {took:.0?}"));
-    let objects = BpfObjects::attached(lab.router());
-    shares(&lab, weights, connections, &mut promises);
-    inbound(&lab, &mut promises);
-    for (number, what, cut, within) in [
-        (1, "carrier of uplink 1 cut", Lab::carrier as fn(&Lab, u32, bool), Duration::from_millis(200)),
-        (2, "gateway of uplink 2 silent", |lab, number, live| lab.silence(number, !live), Duration::from_secs(2)),
-    ] {
-        fail_over(&lab, &pcc, number, what, cut, within, &mut promises);
+    fn is_within(&self, took: Duration, promised: Duration) -> bool {
+        self.options.slow || took <= promised
     }
-    println!("end");
-    pcc.signal(Signal::INT);
-    promises.check(pcc.wait(PATIENCE).success(), "Ctrl-C ends it");
-    let difference = HostState::diff(&before, &lab.host_state());
-    promises.check(
-        difference.is_empty(),
-        "rules, routes, nftables, kernel settings, attachments and pins are as they were before",
-    );
-    if !difference.is_empty() {
-        println!("{difference}");
-    }
-    promises.check(objects.remaining(PATIENCE) == BpfObjects::default(), "its programs, maps and links are unloaded");
-    promises.check(marked_connections(lab.router(), 0xff).is_empty(), "no connection keeps a mark of ours");
-    if promises.all_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
 
-fn shares(lab: &Lab, weights: &[u32], connections: u16, promises: &mut Promises) {
-    let prediction = Prediction::new(weights, HashFields::ALL_FIELDS, SEED);
-    let total: u32 = weights.iter().sum();
-    let wanted: Vec<String> = weights.iter().map(|weight| percent(*weight as usize, total as usize)).collect();
-    println!(
-        "balance: connections that each ISP saw\n\n  {:<14} {:>16} {:>16} {:>12}",
-        "", "isp1", "isp2", "as predicted"
-    );
-    println!("  {:<14} {:>16} {:>16}", "wanted", wanted[0], wanted[1]);
-    let mut exact = true;
-    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
-        for (family, server) in [("IPv4", server4_at as fn(u8) -> IpAddr), ("IPv6", server6_at)] {
-            let flows: Vec<_> =
-                (0..connections).map(|i| (10_000 + i, SocketAddr::new(server((i % 50 + 1) as u8), PORT))).collect();
-            let trials = lab.client().try_many(protocol, &flows, 16, PATIENCE);
-            let right =
-                trials.iter().filter(|it| it.isp == Ok(prediction.uplink(protocol, it.source, it.destination))).count();
-            let on = |isp| trials.iter().filter(|trial| trial.isp == Ok(isp)).count();
-            let cell = |isp| format!("{} {:>8}", on(isp), percent(on(isp), trials.len()));
-            let name = format!("{} {family}", format!("{protocol:?}").to_uppercase());
-            println!("  {name:<14} {:>16} {:>16} {:>12}", cell(1), cell(2), percent(right, trials.len()));
-            exact &= right == trials.len();
+    fn weights(&self) -> String {
+        self.options.weights.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts pcc and waits until it is ready.
+    fn start(&self) -> Pcc {
+        let (wans, weights, seed) = (self.lab.wans(), self.weights(), SEED.to_string());
+        let mut arguments = vec!["run", "--wan", &wans, "--lan", self.lab.lans(), "--weights", &weights];
+        arguments.extend(["--hash", "both-addresses-and-ports", "--seed", &seed]);
+        let link = self.lab.isp(2).link;
+        let other_end = format!("--check=wan2={},{}", link.gateway4, link.gateway6);
+        if self.options.uplink2 == Uplink2::Pppoe {
+            // A session has no gateway to ping.
+            arguments.push(&other_end);
+        }
+        if self.options.slow {
+            arguments.extend(["--check-interval", "1s", "--check-timeout", "3s"]);
+        }
+        let pcc = self.lab.pcc(&arguments);
+        pcc.wait_for("ready", self.patience);
+        pcc
+    }
+
+    fn shares(&mut self) {
+        let Options { ref weights, connections, .. } = self.options;
+        let prediction = Prediction::new(weights, HashFields::ALL_FIELDS, SEED);
+        let total: u32 = weights.iter().sum();
+        let wanted: Vec<String> = weights.iter().map(|weight| percent(*weight as usize, total as usize)).collect();
+        println!(
+            "balance: connections that each ISP saw\n\n  {:<14} {:>16} {:>16} {:>12}",
+            "", "isp1", "isp2", "as predicted"
+        );
+        println!("  {:<14} {:>16} {:>16}", "wanted", wanted[0], wanted[1]);
+        let mut exact = true;
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
+            for (family, server) in [("IPv4", server4_at as fn(u8) -> IpAddr), ("IPv6", server6_at)] {
+                let flows: Vec<_> =
+                    (0..connections).map(|i| (10_000 + i, SocketAddr::new(server((i % 50 + 1) as u8), PORT))).collect();
+                let trials = self.lab.client().try_many(protocol, &flows, 16, self.patience);
+                let predicted = |it: &&Trial| it.isp == Ok(prediction.uplink(protocol, it.source, it.destination));
+                let right = trials.iter().filter(predicted).count();
+                let on = |isp| trials.iter().filter(|trial| trial.isp == Ok(isp)).count();
+                let cell = |isp| format!("{} {:>8}", on(isp), percent(on(isp), trials.len()));
+                let name = format!("{} {family}", format!("{protocol:?}").to_uppercase());
+                println!("  {name:<14} {:>16} {:>16} {:>12}", cell(1), cell(2), percent(right, trials.len()));
+                exact &= right == trials.len();
+            }
+        }
+        let output = self.lab.pcc_output(&["status", "--json"]);
+        if let Ok(status) = serde_json::from_slice::<Status>(&output.stdout) {
+            let bytes = |uplink: usize| {
+                format!("{} kB", (status.uplinks[uplink].bytes_out + status.uplinks[uplink].bytes_in) / 1000)
+            };
+            println!("  {:<14} {:>16} {:>16}\n", "bytes", bytes(0), bytes(1));
+        }
+        self.check(exact, "every connection took the uplink that its hash says");
+    }
+
+    fn inbound(&mut self) {
+        println!("inbound: connections to the router by each uplink");
+        for number in [1, 2] {
+            let isp = self.lab.isp(number);
+            let mut good = true;
+            for address in [IpAddr::from(isp.link.router4), isp.link.router6.into()] {
+                let to = SocketAddr::new(address, PORT);
+                good &= isp.client().tcp_connect(None, to, self.patience).is_ok();
+                good &= isp.client().udp_ask(None, to, self.patience).is_ok();
+                good &= isp.client().ping(address);
+            }
+            self.check(good, &format!("isp{number}: TCP, UDP and echo are answered by the uplink they came in on"));
         }
     }
-    let output = lab.pcc_output(&["status", "--json"]);
-    if let Ok(status) = serde_json::from_slice::<Status>(&output.stdout) {
-        let bytes = |uplink: usize| {
-            format!("{} kB", (status.uplinks[uplink].bytes_out + status.uplinks[uplink].bytes_in) / 1000)
+
+    /// Kills the controller and starts it again.
+    fn crash(&mut self, mut pcc: Pcc) -> Pcc {
+        println!("crash: the controller is killed and started again");
+        let busy = self.busy(20_000);
+        let before = BpfObjects::attached(self.lab.router());
+        pcc.signal(Signal::KILL);
+        pcc.wait(self.patience);
+        let flows: Vec<_> = (0..100).map(|i| (21_000 + i, SocketAddr::new(server6(1).into(), PORT))).collect();
+        let between = self.lab.client().try_many(Protocol::Tcp, &flows, 16, self.patience);
+        let prediction = Prediction::new(&self.options.weights, HashFields::ALL_FIELDS, SEED);
+        let predicted = |it: &Trial| it.isp == Ok(prediction.uplink(Protocol::Tcp, it.source, it.destination));
+        let pcc = self.start();
+        let (report, _) = busy.stop();
+        let after = BpfObjects::attached(self.lab.router());
+        self.check(report.faults.is_empty(), &format!("no connection noticed ({} exchanges)", report.exchanges));
+        self.check(between.iter().all(predicted), "meanwhile new ones were balanced as before");
+        let ours = |objects: &BpfObjects| {
+            objects.maps.clone().into_iter().filter(|(_, name)| name.starts_with("pcc_")).collect::<Vec<_>>()
         };
-        println!("  {:<14} {:>16} {:>16}\n", "bytes", bytes(0), bytes(1));
+        self.check(ours(&before) == ours(&after), "the next start adopted the same maps");
+        let replaced = after.programs.len() == before.programs.len()
+            && after.places.keys().eq(before.places.keys())
+            && after.programs.keys().all(|id| !before.programs.contains_key(id));
+        self.check(replaced, "and put its programs in the places of the old ones");
+        pcc
     }
-    promises.check(exact, "every connection took the uplink that its hash says");
+
+    /// 200 TCP connections in use, from the source port `from` up.
+    fn busy(&self, from: u16) -> Busy {
+        let flows: Vec<_> = (0..200).map(|i| (from + i, SocketAddr::new(SERVER4.into(), PORT))).collect();
+        let opened = self.lab.client().open_many(Protocol::Tcp, &flows, 16, self.patience);
+        Busy::start(opened.into_iter().flatten().collect(), Duration::from_millis(100), self.patience)
+    }
+
+    /// 40 short TCP connections, from the source port `from` up.
+    fn trials(&self, from: u16) -> Vec<Trial> {
+        let flows: Vec<_> = (0..40).map(|i| (from + i, SocketAddr::new(SERVER4.into(), PORT))).collect();
+        self.lab.client().try_many(Protocol::Tcp, &flows, 8, self.patience)
+    }
+
+    fn fail_over(&mut self, pcc: &Pcc, number: u32, what: &str, how: &str, within: Duration, set: fn(&Lab, u32, bool)) {
+        println!("fail-over: {what} of uplink {number} {how}");
+        let port = if how == "cut" { 30_000 } else { 40_000 };
+        pcc.wait_for(&format!("uplink wan{number} IPv6: up"), self.patience);
+        let busy = self.busy(port);
+        let watch = if self.options.slow { within * 4 } else { within } + Duration::from_millis(500);
+        let outage = outage::measure(&self.lab, watch, port + 1000, || set(&self.lab, number, false));
+        let outage::Outage { gap, failed, tried } = outage;
+        let kept = self.is_within(gap, within);
+        self.check(kept, &format!("new connections were affected for {gap:.0?} ({failed} of {tried})"));
+        let other = 3 - number;
+        let moved = self.trials(port + 2500).iter().all(|trial| trial.isp == Ok(other));
+        self.check(moved, &format!("then all of them took uplink {other}"));
+        let (report, _) = busy.stop();
+        let others = report.faults.iter().filter(|fault| fault.isp != number).count();
+        let exchanges = report.exchanges;
+        self.check(others == 0, &format!("no connection of the other uplink noticed ({exchanges} exchanges)"));
+        let began = Instant::now();
+        set(&self.lab, number, true);
+        let mut tries = 0;
+        let back = eventually(self.patience * 2, || {
+            tries += 1;
+            self.trials(port + 3000 + tries % 20 * 40).iter().any(|trial| trial.isp == Ok(number))
+        });
+        let took = began.elapsed();
+        self.check(back, &format!("uplink {number} took new connections again {took:.1?} after it was back"));
+    }
 }
 
 fn server4_at(host: u8) -> IpAddr {
@@ -117,57 +265,6 @@ fn server4_at(host: u8) -> IpAddr {
 
 fn server6_at(host: u8) -> IpAddr {
     server6(host).into()
-}
-
-fn inbound(lab: &Lab, promises: &mut Promises) {
-    println!("inbound: connections to the router by each uplink");
-    for isp in lab.isps() {
-        let mut good = true;
-        for address in [IpAddr::from(isp.link.router4), isp.link.router6.into()] {
-            good &= isp.client().tcp_connect(None, SocketAddr::new(address, PORT), PATIENCE).is_ok();
-            good &= isp.client().udp_ask(None, SocketAddr::new(address, PORT), PATIENCE).is_ok();
-            good &= isp.client().ping(address);
-        }
-        promises
-            .check(good, &format!("isp{}: TCP, UDP and echo are answered by the uplink they came in on", isp.number));
-    }
-}
-
-fn fail_over(
-    lab: &Lab,
-    pcc: &tests::lab::Pcc,
-    number: u32,
-    what: &str,
-    cut: fn(&Lab, u32, bool),
-    within: Duration,
-    promises: &mut Promises,
-) {
-    println!("fail-over: {what}");
-    let port = 30_000 + 3000 * number as u16;
-    pcc.wait_for(&format!("uplink wan{number} IPv6: up"), PATIENCE);
-    let flows: Vec<_> = (0..200).map(|i| (port + i, SocketAddr::new(SERVER4.into(), PORT))).collect();
-    let open: Vec<_> = lab.client().open_many(Protocol::Tcp, &flows, 16, PATIENCE).into_iter().flatten().collect();
-    let busy = Busy::start(open, Duration::from_millis(100), PATIENCE);
-    let outage = outage::measure(lab, within + Duration::from_millis(500), port + 1000, || cut(lab, number, false));
-    promises.check(
-        outage.gap <= within,
-        &format!("new connections were affected for {:.0?} ({} of {})", outage.gap, outage.failed, outage.tried),
-    );
-    let (report, _) = busy.stop();
-    let others = report.faults.iter().filter(|fault| fault.isp != number).count();
-    promises.check(others == 0, &format!("no connection of the other uplink noticed ({} exchanges)", report.exchanges));
-    let began = Instant::now();
-    cut(lab, number, true);
-    let mut tries = 0;
-    let back = eventually(Duration::from_secs(10), || {
-        tries += 1;
-        let flows: Vec<_> =
-            (0..40).map(|i| (port + 2000 + tries % 20 * 40 + i, SocketAddr::new(SERVER4.into(), PORT))).collect();
-        let trials = lab.client().try_many(Protocol::Tcp, &flows, 8, PATIENCE);
-        trials.iter().any(|trial| trial.isp == Ok(number))
-    });
-    promises
-        .check(back, &format!("uplink {number} took new connections again {:.1?} after it was back", began.elapsed()));
 }
 
 fn percent(part: usize, whole: usize) -> String {

@@ -15,12 +15,8 @@ mod outage;
 #[derive(Parser)]
 #[command(name = "cargo xtask lab", bin_name = "cargo xtask lab")]
 struct Arguments {
-    /// Weights of the two uplinks in the demonstration.
-    #[arg(long, value_delimiter = ',', default_values_t = [3, 1])]
-    weights: Vec<u32>,
-    /// Connections of each protocol and family in the demonstration, 100 to 10000.
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u16).range(100..=10_000))]
-    connections: u16,
+    #[command(flatten)]
+    demonstration: demonstration::Options,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -45,7 +41,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        None => demonstration::run(&arguments.weights, arguments.connections),
+        None => demonstration::run(arguments.demonstration),
         Some(Command::Up) => keep::up(),
         Some(Command::Shell { namespace }) => keep::shell(&namespace),
         Some(Command::Down) => keep::down(),
