@@ -34,7 +34,7 @@ pub fn build(profile: Profile) -> Result<()> {
 /// Builds `pcc`, checks the object in it, and returns the path of the program.
 pub fn pcc(profile: Profile) -> Result<PathBuf> {
     setup::ensure(setup::Scope::Build)?;
-    let built = cargo_build("pcc-userspace", "pcc", profile)?;
+    let built = cargo_build("pcc-userspace", Target::Program("pcc"), profile)?;
     let folder = built.out_folder.context("cargo named no output folder of the build script of `pcc-userspace`")?;
     object::check(&folder.join("pcc-ebpf"))?;
     Ok(built.program)
@@ -42,7 +42,18 @@ pub fn pcc(profile: Profile) -> Result<PathBuf> {
 
 /// Builds the program `name` of the crate `tests` and returns its path.
 pub fn program_of_tests(name: &str, profile: Profile) -> Result<PathBuf> {
-    Ok(cargo_build("tests", name, profile)?.program)
+    Ok(cargo_build("tests", Target::Program(name), profile)?.program)
+}
+
+/// Builds the integration test `name` of the crate `tests` and returns the path of the program that runs it.
+pub fn test_of_tests(name: &str, profile: Profile) -> Result<PathBuf> {
+    Ok(cargo_build("tests", Target::Test(name), profile)?.program)
+}
+
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Program(&'a str),
+    Test(&'a str),
 }
 
 struct Built {
@@ -51,9 +62,13 @@ struct Built {
     out_folder: Option<PathBuf>,
 }
 
-fn cargo_build(package: &str, program: &str, profile: Profile) -> Result<Built> {
+fn cargo_build(package: &str, target: Target<'_>, profile: Profile) -> Result<Built> {
+    let (selector, program) = match target {
+        Target::Program(name) => ("--bin", name),
+        Target::Test(name) => ("--test", name),
+    };
     let mut command = shell::cargo();
-    command.args(["build", "--package", package, "--bin", program, "--message-format=json-render-diagnostics"]);
+    command.args(["build", "--package", package, selector, program, "--message-format=json-render-diagnostics"]);
     if profile == Profile::Release {
         command.arg("--release");
     }

@@ -42,7 +42,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Checks format, lints and the kernel object, then runs all tests
+    /// Checks format, lints and the kernel object, then runs all tests, then `vm`
     Test {
         /// Runs only the tests whose name contains TEXT, without the checks before them
         #[arg(long, value_name = "TEXT")]
@@ -55,7 +55,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Boots Debian's stock 6.1 kernel in an emulated machine and tries pcc there
+    /// Boots Debian's stock 6.1 kernel in an emulated machine and runs the lab there
     Vm(vm::Arguments),
 }
 
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 
 fn perform(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Setup => setup::ensure(setup::Scope::Test)?,
+        Command::Setup => setup::ensure(setup::Scope::Vm)?,
         Command::Build { release } => build::build(build::Profile::new(release))?,
         Command::Run { args } => match run::run(&args)? {},
         Command::Test { filter } => test::test(filter.as_deref())?,

@@ -47,7 +47,7 @@ pub fn ensure(scope: Scope) -> Result<()> {
 const LINKER_VERSION: &str = "0.13.0";
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(Scope, &str, &str); 10] = [
+const PROGRAMS: [(Scope, &str, &str); 12] = [
     (Scope::Run, "ip", "iproute2"),
     (Scope::Run, "nft", "nftables"),
     (Scope::Test, "bpftool", "bpftool"),
@@ -57,6 +57,8 @@ const PROGRAMS: [(Scope, &str, &str); 10] = [
     (Scope::Test, "tc", "iproute2"),
     (Scope::Vm, "busybox", "busybox"),
     (Scope::Vm, "kmod", "kmod"),
+    (Scope::Vm, "pppd", "ppp"),
+    (Scope::Vm, "pppoe-server", "pppoe"),
     (Scope::Vm, "qemu-system-x86_64", "qemu-system-x86"),
 ];
 

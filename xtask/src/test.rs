@@ -1,5 +1,5 @@
 //! `cargo xtask test`: format, lints, the kernel object, then every test; `cargo test` does only the last, and
-//! only where the machine is ready and we are root.
+//! only where the machine is ready and we are root. At the end the lab runs once more on an older kernel.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, Profile};
-use crate::{setup, shell};
+use crate::{setup, shell, vm};
 
 /// The command. Its last line on stdout is `N passed, N failed`.
 pub fn test(filter: Option<&str>) -> Result<()> {
@@ -19,7 +19,10 @@ pub fn test(filter: Option<&str>) -> Result<()> {
              hint: `sudo -E env \"PATH=$PATH\" cargo xtask test`; `cargo test -p pcc-ebpf` needs no root"
         );
     }
-    part("setup", || setup::ensure(setup::Scope::Test))?;
+    // The emulated machine runs programs of this one.
+    let boots_older_kernel = filter.is_none() && cfg!(target_arch = "x86_64");
+    let scope = if boots_older_kernel { setup::Scope::Vm } else { setup::Scope::Test };
+    part("setup", || setup::ensure(scope))?;
     if filter.is_none() {
         part("format", || shell::run(shell::cargo().args(["fmt", "--all", "--check"])))?;
         part("lints", || {
@@ -27,7 +30,16 @@ pub fn test(filter: Option<&str>) -> Result<()> {
         })?;
     }
     let pcc = part("pcc and its kernel object", || build::pcc(Profile::Development))?;
-    let count = part("tests", || cargo_test(&pcc, filter))?;
+    let mut count = part("tests", || cargo_test(&pcc, filter))?;
+    if boots_older_kernel {
+        match part("Debian's kernel", vm::smoke) {
+            Ok(()) => count.passed += 1,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                count.failed += 1;
+            }
+        }
+    }
     println!("{} passed, {} failed", count.passed, count.failed);
     match (filter, &count) {
         (_, Count { failed: 1.., .. }) => bail!("{} tests failed", count.failed),

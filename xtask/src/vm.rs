@@ -1,5 +1,5 @@
-//! `cargo xtask vm`: boots Debian's stock kernel in an emulated machine and runs a script there. It has what newer or
-//! smaller kernels lack (VLAN, PPPoE) and lacks what they have (TCX).
+//! `cargo xtask vm`: boots Debian's stock kernel in an emulated machine and runs the lab there, or a script. That kernel
+//! has what newer or smaller ones lack (VLAN, PPPoE) and lacks what they have (TCX).
 //!
 //! Nothing is installed on this machine: the kernel is unpacked below `target/vm`, the file system is made of the
 //! host's own programs.
@@ -23,46 +23,94 @@ pub struct Arguments {
     #[arg(long, value_name = "PROGRAM")]
     add: Vec<PathBuf>,
     /// Seconds after which the machine is switched off and the command fails
-    #[arg(long, default_value_t = 480)]
+    #[arg(long, default_value_t = TIMEOUT)]
     timeout: u32,
-    /// Shell script to run as root in the machine; without one, a short look at `pcc` and `nft`
+    /// Shell script to run as root in the machine; without one: the lab over cables, a VLAN and PPPoE, and the crash
+    /// tests
     script: Option<PathBuf>,
     /// Arguments of the script
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
 
+/// Seconds.
+const TIMEOUT: u32 = 600;
+
 /// The command. Its exit code is the script's.
 pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
+    run(arguments).map(ExitCode::from)
+}
+
+/// The command without arguments; a promise that was not kept is an error.
+pub fn smoke() -> Result<()> {
+    match run(&Arguments { add: Vec::new(), timeout: TIMEOUT, script: None, arguments: Vec::new() })? {
+        0 => Ok(()),
+        _ => bail!("not everything was as promised on Debian's kernel"),
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<u8> {
     if cfg!(not(target_arch = "x86_64")) {
         bail!("the emulated machine runs programs of this one, which must be an x86_64");
     }
     setup::ensure(setup::Scope::Vm)?;
-    let pcc = build::pcc(Profile::Release)?;
+    let pcc = build::pcc(PROFILE)?;
+    let mut programs = vec![("pcc".to_owned(), pcc)];
     let script = match &arguments.script {
         Some(file) => fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?,
-        None => SMOKE.to_owned(),
+        None => {
+            programs.push(("lab".to_owned(), build::program_of_tests("lab", PROFILE)?));
+            programs.push(("life_cycle".to_owned(), build::test_of_tests("life_cycle", PROFILE)?));
+            SMOKE.to_owned()
+        }
     };
+    for program in &arguments.add {
+        let name = program.file_name().with_context(|| format!("`{}` is not a program", program.display()))?;
+        programs.push((name.to_string_lossy().into_owned(), program.clone()));
+    }
     let folder = shell::workspace().join("target/vm");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let kernel = kernel(&folder)?;
     let initramfs = folder.join("initramfs.cpio");
-    let programs: Vec<&Path> =
-        std::iter::once(pcc.as_path()).chain(arguments.add.iter().map(PathBuf::as_path)).collect();
     write_initramfs(&initramfs, &kernel, &programs, &script, &arguments.arguments)?;
     boot(&kernel, &initramfs, arguments.timeout)
 }
 
-const SMOKE: &str = "uname -r && pcc --version && nft list ruleset && ip -brief link\n";
+/// What `cargo xtask test` has built already.
+const PROFILE: Profile = Profile::Development;
+
+/// Nothing stops at a failure: the next part may say more.
+const SMOKE: &str = "\
+code=0
+part() {
+    start=$(cut -d. -f1 /proc/uptime)
+    echo \"== $*\"
+    \"$@\" || { code=1; echo \"FAILED: $*\"; }
+    echo \"== $(($(cut -d. -f1 /proc/uptime) - start)) s\"
+}
+echo \"Linux $(uname -r), $(nft --version), $(pcc --version)\"
+part lab --slow --connections 100
+part lab --slow --connections 100 --uplink2 vlan
+part lab --slow --connections 100 --uplink2 pppoe
+part life_cycle --test-threads 1 down_after_a_crash
+part life_cycle --test-threads 1 a_killed_controller
+exit $code
+";
 
 /// Loaded before the script; others come when the kernel asks for them.
-const MODULES: &str = "nf_tables nft_ct nft_masq nf_conntrack_netlink veth tun 8021q pppoe sch_ingress cls_bpf";
+const MODULES: &str =
+    "nf_tables nft_ct nft_masq nf_conntrack_netlink veth tun 8021q pppoe ppp_async sch_ingress cls_bpf";
 
 /// The host's programs in the machine. Those of busybox stand behind them in PATH.
-const PROGRAMS: [&str; 8] = ["bpftool", "busybox", "conntrack", "ip", "kmod", "nft", "ping", "tc"];
+const PROGRAMS: [&str; 11] =
+    ["bpftool", "busybox", "conntrack", "ip", "kmod", "nft", "ping", "pppd", "pppoe", "pppoe-server", "tc"];
 
 /// The host's programs that are taken along where it has them.
-const OPTIONAL_PROGRAMS: [&str; 4] = ["ethtool", "iperf3", "pppd", "pppoe-server"];
+const OPTIONAL_PROGRAMS: [&str; 2] = ["ethtool", "iperf3"];
+
+/// Where `pppd` and `pppoe-server` have their parts: `pppd`'s plug-ins, and the programs that they start by path.
+const PPP_PLUGINS: &str = "/usr/lib/pppd";
+const PPP_PROGRAMS: [&str; 2] = ["pppd", "pppoe"];
 
 /// What the script's exit code stands behind on the serial line.
 const EXIT: &str = "pcc-vm exit code: ";
@@ -106,7 +154,7 @@ fn kernel(folder: &Path) -> Result<Kernel> {
 fn write_initramfs(
     file: &Path,
     kernel: &Kernel,
-    programs: &[&Path],
+    programs: &[(String, PathBuf)],
     script: &str,
     arguments: &[OsString],
 ) -> Result<()> {
@@ -118,18 +166,24 @@ fn write_initramfs(
     for (name, program) in OPTIONAL_PROGRAMS.iter().filter_map(|name| Some((name, shell::find(name)?))) {
         archive.program(&Path::new("/usr/bin").join(name), &program)?;
     }
-    for program in programs {
-        let name = program.file_name().with_context(|| format!("`{}` is not a program", program.display()))?;
+    for name in PPP_PROGRAMS {
+        archive.link(&Path::new("/usr/sbin").join(name), &Path::new("../bin").join(name))?;
+    }
+    archive.tree(Path::new(PPP_PLUGINS), Path::new(PPP_PLUGINS), &|_| true)?;
+    for (name, program) in programs {
         archive.program(&Path::new("/usr/local/bin").join(name), program)?;
     }
+    // Where `pppd` looks for it.
+    archive.link(Path::new("/usr/bin/sh"), Path::new("busybox"))?;
     // Where the kernel looks for it.
     archive.link(Path::new("/usr/sbin/modprobe"), Path::new("../bin/kmod"))?;
     let version = kernel.modules.file_name().context("the folder of modules has no name")?;
     let modules = kernel.modules.as_path();
     archive.tree(&Path::new("/usr/lib/modules").join(version), modules, &|path| is_wanted(modules, path))?;
-    for folder in ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/etc", "/var/tmp"] {
+    for folder in ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/etc/ppp", "/var/tmp"] {
         archive.folder(Path::new(folder))?;
     }
+    archive.link(Path::new("/var/run"), Path::new("../run"))?;
     archive.script(Path::new("/script"), script)?;
     let arguments: Vec<String> = arguments.iter().map(|argument| quoted(&argument.to_string_lossy())).collect();
     archive.script(Path::new("/init"), &init(&arguments.join(" ")))?;
@@ -159,6 +213,8 @@ export PATH=/usr/local/bin:/usr/bin:/busybox HOME=/root PCC_BIN=/usr/local/bin/p
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
+mkdir /dev/pts
+mount -t devpts pts /dev/pts
 mount -t tmpfs run /run
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup /sys/fs/cgroup
@@ -172,8 +228,8 @@ poweroff -f
     )
 }
 
-/// Boots and prints what the machine prints.
-fn boot(kernel: &Kernel, initramfs: &Path, timeout: u32) -> Result<ExitCode> {
+/// Boots, prints what the machine prints, and returns the exit code of the script.
+fn boot(kernel: &Kernel, initramfs: &Path, timeout: u32) -> Result<u8> {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", &timeout.to_string(), "qemu-system-x86_64"]);
     command.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "1024"]);
@@ -194,7 +250,7 @@ fn boot(kernel: &Kernel, initramfs: &Path, timeout: u32) -> Result<ExitCode> {
     }
     let status = child.wait()?;
     match code {
-        Some(code) => Ok(ExitCode::from(code)),
+        Some(code) => Ok(code),
         None if status.code() == Some(124) => bail!("the machine was switched off after {timeout} s"),
         None => bail!("the machine ended without an exit code ({status})"),
     }
