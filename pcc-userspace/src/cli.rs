@@ -17,7 +17,7 @@ use crate::{survey, teardown};
 
 /// Multi-WAN load balancing by per-connection hash, with the classifier in the kernel.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = "Exit status: 0 success, 1 failure, 2 wrong usage.")]
+#[command(name = "pcc", version, arg_required_else_help = true, after_help = "Exit status: 0 success, 1 failure, 2 wrong usage.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
