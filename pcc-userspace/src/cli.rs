@@ -1,10 +1,12 @@
 //! The command line: one function a command.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
+use crate::check::{self, Judgement};
 use crate::config::flags::ConfigFlags;
 use crate::config::{Config, Paths};
 use crate::control::{self, Answer, Request};
@@ -13,11 +15,17 @@ use crate::host::linux::Linux;
 use crate::instance::Instance;
 use crate::journal::{Journal, Lock};
 use crate::problem::Problem;
+use crate::routeros::dialect::Dialect;
 use crate::{survey, teardown};
 
 /// Multi-WAN load balancing by per-connection hash, with the classifier in the kernel.
 #[derive(Debug, Parser)]
-#[command(name = "pcc", version, arg_required_else_help = true, after_help = "Exit status: 0 success, 1 failure, 2 wrong usage.")]
+#[command(
+    name = "pcc",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit status: 0 success, 1 failure, 2 wrong usage."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -29,8 +37,8 @@ enum Command {
     Run(Run),
     /// Print what `run` would do, step by step, and change nothing.
     Plan(Configured),
-    /// Check the configuration and the host without changing anything.
-    Check(Configured),
+    /// Check a configuration and the host, or a RouterOS script, without changing anything.
+    Check(Check),
     /// Show uplinks, their state, shares and connections.
     Status {
         #[command(flatten)]
@@ -74,6 +82,27 @@ struct Configured {
 }
 
 #[derive(Args, Debug)]
+struct Check {
+    /// A RouterOS script or export (`.rsc`), which is checked by itself; any other file is read like `--config`.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+    /// FILE is a RouterOS script, whatever its name.
+    #[arg(long, requires = "file")]
+    script: bool,
+    /// RouterOS version of a script that does not tell it.
+    #[arg(long, value_name = "VERSION", value_parser = dialect)]
+    dialect: Option<Dialect>,
+    /// Warnings about a script fail too.
+    #[arg(long)]
+    strict: bool,
+    /// Print what is said about a script as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigFlags,
+}
+
+#[derive(Args, Debug)]
 struct InstanceFlag {
     /// Name of the instance.
     #[arg(long, value_name = "NAME", default_value = Config::INSTANCE, global = true)]
@@ -98,7 +127,7 @@ impl Cli {
         match self.command {
             Command::Run(flags) => run(&flags),
             Command::Plan(flags) => plan(&flags.config),
-            Command::Check(flags) => check(&flags.config),
+            Command::Check(flags) => check(flags),
             Command::Status { instance, json } => status(&instance.instance, json),
             Command::Uplink { name, change: UplinkChange::Weight { weight }, instance } => {
                 control::ask(&Paths::of(&instance.instance).run, &Request::Weight { uplink: name, weight }).map(drop)
@@ -141,6 +170,14 @@ fn run(flags: &Run) -> Result<()> {
     })
 }
 
+fn dialect(text: &str) -> Result<Dialect, String> {
+    match text {
+        "6" | "v6" => Ok(Dialect::V6),
+        "7" | "v7" => Ok(Dialect::V7),
+        _ => Err("v6 or v7".to_owned()),
+    }
+}
+
 fn plan(flags: &ConfigFlags) -> Result<()> {
     let config = Config::load(flags)?;
     let survey = survey::survey(&config, &Paths::of(&config.instance), &mut Linux::open()?)?;
@@ -154,8 +191,16 @@ fn plan(flags: &ConfigFlags) -> Result<()> {
     Ok(())
 }
 
-fn check(flags: &ConfigFlags) -> Result<()> {
-    let config = Config::load(flags)?;
+fn check(flags: Check) -> Result<()> {
+    let Check { file, script, dialect, strict, json, config: mut flags } = flags;
+    match file {
+        Some(file) if script || file.extension().is_some_and(|extension| extension == "rsc") => {
+            return check::script(&file, Judgement { dialect, strict, json });
+        }
+        Some(file) => flags.config = Some(file),
+        None => {}
+    }
+    let config = Config::load(&flags)?;
     let survey = survey::survey(&config, &Paths::of(&config.instance), &mut Linux::open()?)?;
     for warning in &survey.warnings {
         tracing::warn!("{warning}");

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod buckets;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -16,6 +17,7 @@ pub mod instance;
 pub mod journal;
 pub mod plan;
 pub mod problem;
+pub mod routeros;
 pub mod ruleset;
 pub mod sources;
 pub mod start;

@@ -2,12 +2,14 @@
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a command-line tool")]
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod build;
+mod corpus;
 mod initramfs;
 mod lab;
 mod object;
@@ -47,6 +49,9 @@ enum Command {
         /// Runs only the tests whose name contains TEXT, without the checks before them
         #[arg(long, value_name = "TEXT")]
         filter: Option<String>,
+        /// Only runs `pcc check` over the RouterOS scripts in a folder, and fails where a statement is lost
+        #[arg(long, value_name = "DIR", conflicts_with = "filter")]
+        corpus: Option<PathBuf>,
     },
     /// Builds the namespace lab and drives real connections through it; needs no hardware
     #[command(disable_help_flag = true)]
@@ -74,7 +79,8 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Setup => setup::ensure(setup::Scope::Vm)?,
         Command::Build { release } => build::build(build::Profile::new(release))?,
         Command::Run { args } => match run::run(&args)? {},
-        Command::Test { filter } => test::test(filter.as_deref())?,
+        Command::Test { corpus: Some(folder), .. } => corpus::corpus(&folder)?,
+        Command::Test { filter, corpus: None } => test::test(filter.as_deref())?,
         Command::Lab { args } => match lab::lab(&args)? {},
         Command::Vm(arguments) => return vm::vm(&arguments),
     }

@@ -1,0 +1,54 @@
+//! `pcc check` of a RouterOS script: everything that can be said about a text without a router.
+
+use std::collections::HashSet;
+
+use super::dialect::{self, Detected, Dialect};
+use super::lint::lint;
+use super::model::{Built, Model};
+use super::{Note, Severity, read};
+
+/// What [`check`] found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What became of the statements.
+    pub counts: Counts,
+    /// The dialect and why.
+    pub detected: Detected,
+    /// Sorted by place.
+    pub notes: Vec<Note>,
+    /// The worst of the notes; `None` if there are none.
+    pub worst: Option<Severity>,
+}
+
+/// Statements of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All.
+    pub total: usize,
+    /// Those that are in the model.
+    pub understood: usize,
+    /// The others; a note says why.
+    pub noted: usize,
+}
+
+/// Reads a script, builds its model and looks for mistakes. `dialect` overrides what the text says about itself.
+pub fn check(text: &[u8], dialect: Option<Dialect>) -> Report {
+    let script = read(text);
+    let Built { model, notes, applied } = Model::build(&script);
+    let detected = dialect::detect(&script, text, dialect);
+    let mut all = lint(&script, &model, &detected);
+    if !detected.is_certain() && !script.statements.is_empty() {
+        let span = script.statements[0].span;
+        let message = format!("nothing tells the RouterOS version; read as {}", detected.dialect);
+        all.push(Note::new(Severity::Info, "dialect", span, message).with_fix("--dialect v6"));
+    }
+    let statements: HashSet<_> = script.statements.iter().map(|statement| statement.span).collect();
+    let understood = statements.intersection(&applied).count().min(script.total);
+    let counts = Counts { total: script.total, understood, noted: script.total - understood };
+    all.extend(script.notes);
+    all.extend(notes);
+    all.sort_by(|a, b| (a.span, b.severity, a.id, &a.message).cmp(&(b.span, a.severity, b.id, &b.message)));
+    all.dedup();
+    let worst = all.iter().map(|note| note.severity).max();
+    Report { counts, detected, notes: all, worst }
+}
