@@ -25,8 +25,8 @@ pub struct Arguments {
     /// Seconds after which the machine is switched off and the command fails
     #[arg(long, default_value_t = TIMEOUT)]
     timeout: u32,
-    /// Shell script to run as root in the machine; without one: the lab over cables, a VLAN and PPPoE, and the crash
-    /// tests
+    /// Shell script to run as root in the machine; without one: the lab over cables, a VLAN and PPPoE, and `pcc down`
+    /// after a crash
     script: Option<PathBuf>,
     /// Arguments of the script
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -93,7 +93,6 @@ part lab --slow --connections 100
 part lab --slow --connections 100 --uplink2 vlan
 part lab --slow --connections 100 --uplink2 pppoe
 part life_cycle --test-threads 1 down_after_a_crash
-part life_cycle --test-threads 1 a_killed_controller
 exit $code
 ";
 

@@ -241,7 +241,12 @@ impl Demonstration {
         let kept = self.is_within(gap, within);
         self.check(kept, &format!("new connections were affected for {gap:.0?} ({failed} of {tried})"));
         let other = 3 - number;
-        let moved = self.trials(port + 2500).iter().all(|trial| trial.isp == Ok(other));
+        let grace = if self.options.slow { self.patience } else { Duration::ZERO };
+        let mut tries = 0;
+        let moved = eventually(grace, || {
+            tries += 1;
+            self.trials(port + 2200 + tries % 20 * 40).iter().all(|trial| trial.isp == Ok(other))
+        });
         self.check(moved, &format!("then all of them took uplink {other}"));
         let (report, _) = busy.stop();
         let others = report.faults.iter().filter(|fault| fault.isp != number).count();
