@@ -122,3 +122,48 @@ impl fmt::Display for Dialect {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Detected, Dialect, detect};
+    use crate::routeros::read;
+
+    fn of(text: &str, given: Option<Dialect>) -> Detected {
+        detect(&read(text.as_bytes()), text.as_bytes(), given)
+    }
+
+    #[test]
+    fn headers_menus_properties_and_paths_tell_the_dialect() {
+        for (text, dialect, certain) in [
+            (
+                "# nov/16/2021 20:55:23 by RouterOS 6.48.5\n/ip address add address=192.0.2.1/24 interface=a",
+                Dialect::V6,
+                true,
+            ),
+            (
+                "# 2025-03-01 10:00:00 by RouterOS 7.18.2\n/ip address add address=192.0.2.1/24 interface=a",
+                Dialect::V7,
+                true,
+            ),
+            ("/ip route add gateway=192.0.2.1 routing-mark=a", Dialect::V6, true),
+            ("/ip route add gateway=192.0.2.1 routing-table=a", Dialect::V7, true),
+            ("/routing table add name=a fib", Dialect::V7, true),
+            ("/ip route rule add table=a", Dialect::V6, true),
+            ("/ip/address\nadd address=192.0.2.1/24 interface=a", Dialect::V7, true),
+            ("/ip address add address=192.0.2.1/24 interface=a", Dialect::V7, false),
+        ] {
+            let detected = of(text, None);
+            assert_eq!((detected.dialect, detected.is_certain()), (dialect, certain), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_caller_overrides_and_mixtures_show() {
+        let mixed = "/routing table add name=a fib\n/ip route add gateway=192.0.2.1 routing-table=a\n\
+                     /ip route add gateway=192.0.2.1 routing-mark=a";
+        let detected = of(mixed, None);
+        assert_eq!(detected.dialect, Dialect::V7);
+        assert_eq!(detected.contradiction().map(|evidence| evidence.span.line), Some(3));
+        assert_eq!(of(mixed, Some(Dialect::V6)).dialect, Dialect::V6);
+    }
+}

@@ -1,6 +1,7 @@
 //! Packets that must not get a routing mark: to the router (7.9), to local networks (7.10), from an uplink and in the wrong
 //! chain (7.11), to a published address (7.18).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::facts::{Facts, Lan};
@@ -30,7 +31,7 @@ fn wrong_chain(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// Answers that come in on an uplink and would be routed by their connection's mark, back out.
 fn from_uplink(facts: &Facts<'_>, findings: &mut Findings) {
-    let marks: Vec<Option<String>> = facts
+    let marks: BTreeSet<Option<String>> = facts
         .mangle
         .iter()
         .filter_map(|rule| match &rule.action {

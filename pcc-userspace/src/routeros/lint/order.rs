@@ -37,9 +37,10 @@ pub(super) fn covers(facts: &Facts<'_>, outer: &Rule, inner: &Rule) -> bool {
     outer.matchers.iter().all(|wide| inner.matchers.iter().any(|narrow| implies(facts, narrow, wide)))
 }
 
-/// The same, whatever `outer` wants of the connection mark.
+/// The same, apart from a `connection-mark=no-mark` of `outer`.
 pub(super) fn covers_marked(facts: &Facts<'_>, outer: &Rule, inner: &Rule) -> bool {
-    let mut wide = outer.matchers.iter().filter(|matcher| !matches!(matcher.test, Test::ConnectionMark(_)));
+    let no_mark = |matcher: &&Matcher| matcher.test == Test::ConnectionMark(None) && !matcher.negated;
+    let mut wide = outer.matchers.iter().filter(|matcher| !no_mark(matcher));
     wide.all(|wide| inner.matchers.iter().any(|narrow| implies(facts, narrow, wide)))
 }
 

@@ -48,6 +48,11 @@ fn each_mistake_is_found_at_its_line() {
 #[test]
 fn sound_variants_have_no_faults() {
     let variants: &[(&[(&str, &str)], &str)] = &[
+        (
+            &[],
+            "/ip firewall mangle\nadd chain=postrouting connection-mark=by-fibre action=mark-connection new-connection-mark=by-cable\n\
+             add chain=postrouting connection-mark=no-mark action=mark-connection new-connection-mark=by-cable",
+        ),
         (&[], "/ip firewall filter add chain=forward action=fasttrack-connection connection-mark=no-mark"),
         (&[("both-addresses:2/0", "both-addresses:4/0"), ("both-addresses:2/1", "!both-addresses:4/0")], ""),
         (
@@ -96,6 +101,23 @@ fn sound_variants_have_no_faults() {
     for (edits, added) in variants {
         assert_eq!(faults(&format!("{}\n{added}\n", edited(edits)), None), [], "{edits:?} {added:?}");
     }
+}
+
+/// What is good to know is said about a balancing router only, and once.
+#[test]
+fn information_is_given_where_it_applies() {
+    let infos = |text: &str| -> Vec<_> {
+        let notes = check(text.as_bytes(), None).notes.into_iter();
+        notes.filter(|note| note.severity == Info && note.id.starts_with("lint")).map(|note| note.id).collect()
+    };
+    assert_eq!(infos(GOOD), ["lint-7.13", "lint-7.27", "lint-7.3", "lint-7.12"]);
+    let no_backup = edited(&[("distance=2 routing-table=to-fibre", "disabled=yes distance=2 routing-table=to-fibre")]);
+    assert!(infos(&no_backup).contains(&"lint-7.23"));
+    let plain = edited(&[(
+        "per-connection-classifier=both-addresses:",
+        "disabled=yes per-connection-classifier=both-addresses:",
+    )]);
+    assert_eq!(infos(&plain), [""; 0]);
 }
 
 /// v6 watches an address for all routes through it; v7 does not.
