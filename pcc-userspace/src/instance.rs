@@ -99,7 +99,11 @@ impl Instance {
         if wanted.iter().map(Step::ifindex).ne(known.iter().map(Step::ifindex)) {
             for step in wanted.iter().filter(|step| !known.iter().any(|known| known.ifindex() == step.ifindex())) {
                 if let Step::Attach { link, side, uplink } = step {
-                    self.plane.attach(&link.name, link.index, *side, Step::device(link, *uplink))?;
+                    let attached = self.plane.attach(&link.name, link.index, *side, Step::device(link, *uplink));
+                    if self.journal.add_clsact(self.plane.clsact_devices()) {
+                        self.journal.store(&self.paths.run)?;
+                    }
+                    attached?;
                 }
             }
             self.plane.detach_others(&wanted.iter().filter_map(Step::ifindex).collect::<Vec<_>>())?;

@@ -78,6 +78,13 @@ impl Journal {
         write().with_context(|| format!("writing {}", path.display()))
     }
 
+    /// Remembers devices to which we added a clsact qdisc; true if one of them is new.
+    pub fn add_clsact(&mut self, devices: &[String]) -> bool {
+        let new: Vec<String> = devices.iter().filter(|device| !self.clsact.contains(device)).cloned().collect();
+        self.clsact.extend_from_slice(&new);
+        !new.is_empty()
+    }
+
     /// Remembers a setting as it was. Only the first value counts: a restart must not save what we wrote.
     pub fn save(&mut self, key: &str, before: String, written: Option<&str>) {
         match self.sysctls.iter_mut().find(|saved| saved.key == key) {

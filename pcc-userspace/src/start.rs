@@ -42,14 +42,12 @@ pub fn perform(
             }
             Step::Attach { link, side, uplink } => {
                 let plane = plane.as_mut().context("the programs are not loaded")?;
-                plane.attach(&link.name, link.index, *side, Step::device(link, *uplink))?;
+                let attached = plane.attach(&link.name, link.index, *side, Step::device(link, *uplink));
                 // Not those of an earlier run alone: a qdisc is removed by the run that ends, whoever made it.
-                if !plane.clsact_devices().iter().all(|device| journal.clsact.contains(device)) {
-                    journal.clsact.extend_from_slice(plane.clsact_devices());
-                    journal.clsact.sort();
-                    journal.clsact.dedup();
+                if journal.add_clsact(plane.clsact_devices()) {
                     journal.store(&paths.run)?;
                 }
+                attached?;
             }
         }
     }
