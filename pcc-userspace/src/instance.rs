@@ -184,12 +184,9 @@ impl Instance {
         self.write_buckets()
     }
 
-    /// Buckets of uplink `id` in the table in force, per family.
-    pub fn share(&self, id: u32) -> Result<[u32; 2]> {
-        let count = |family| -> Result<u32> {
-            Ok(self.plane.buckets(family)?.iter().filter(|bucket| **bucket == id).count() as u32)
-        };
-        Ok([count(IPV4)?, count(IPV6)?])
+    /// The bucket tables in force, per family.
+    pub fn buckets(&self) -> Result<[Vec<u32>; 2]> {
+        Ok([self.plane.buckets(IPV4)?, self.plane.buckets(IPV6)?])
     }
 
     /// Connections that conntrack holds, by uplink id.

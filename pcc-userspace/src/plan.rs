@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::Config;
+use crate::config::check::RANGE;
 use crate::host::{Change, Family, NextHop, Observed, PROTOCOL, Route, RouteKind, Rule, TABLE_MAIN};
 use crate::topology::{Topology, Uplink, is_default};
 
@@ -21,8 +22,6 @@ mod offset {
     pub(super) const SOURCE: u32 = 80;
 }
 
-/// How many tables and rule priorities an instance owns from its base.
-pub const RANGE: u32 = 100;
 /// Priority of the rule behind main.
 pub const FALLBACK_PRIORITY: u32 = 33_000;
 const SCOPE_LINK: u8 = 253;

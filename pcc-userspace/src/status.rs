@@ -72,9 +72,11 @@ impl Status {
         let traffic: Vec<_> =
             instance.topology.uplinks.iter().map(|uplink| instance.plane.traffic(uplink.id)).collect::<Result<_>>()?;
         let begun: u64 = traffic.iter().map(|traffic| traffic.connections).sum();
+        let tables = instance.buckets()?;
         let mut uplinks = Vec::new();
         for (uplink, traffic) in instance.topology.uplinks.iter().zip(traffic) {
-            let shares = instance.share(uplink.id)?;
+            let shares =
+                tables.each_ref().map(|table| table.iter().filter(|bucket| **bucket == uplink.id).count() as u32);
             let family = |family: Family, buckets: u32| {
                 uplink.way(family).map(|way| FamilyStatus {
                     live: instance.live.has(family, uplink.id),
