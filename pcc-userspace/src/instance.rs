@@ -99,11 +99,7 @@ impl Instance {
         if wanted.iter().map(Step::ifindex).ne(known.iter().map(Step::ifindex)) {
             for step in wanted.iter().filter(|step| !known.iter().any(|known| known.ifindex() == step.ifindex())) {
                 if let Step::Attach { link, side, uplink } = step {
-                    let attached = self.plane.attach(&link.name, link.index, *side, Step::device(link, *uplink));
-                    if self.journal.add_clsact(self.plane.clsact_devices()) {
-                        self.journal.store(&self.paths.run)?;
-                    }
-                    attached?;
+                    start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *uplink)?;
                 }
             }
             self.plane.detach_others(&wanted.iter().filter_map(Step::ifindex).collect::<Vec<_>>())?;

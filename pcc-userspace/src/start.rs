@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use pcc_ebpf::abi::Settings;
 
 use crate::config::{Config, Paths};
-use crate::dataplane::DataPlane;
-use crate::host::{Change, Host, Observed};
+use crate::dataplane::{DataPlane, Side};
+use crate::host::{Change, Host, Link, Observed};
 use crate::instance::{tables, weights, write_uplinks};
 use crate::journal::{Journal, side_effects};
 use crate::survey::{Step, Survey};
@@ -42,18 +42,30 @@ pub fn perform(
             }
             Step::Attach { link, side, uplink } => {
                 let plane = plane.as_mut().context("the programs are not loaded")?;
-                let attached = plane.attach(&link.name, link.index, *side, Step::device(link, *uplink));
-                // Not those of an earlier run alone: a qdisc is removed by the run that ends, whoever made it.
-                if journal.add_clsact(plane.clsact_devices()) {
-                    journal.store(&paths.run)?;
-                }
-                attached?;
+                attach(plane, journal, paths, link, *side, *uplink)?;
             }
         }
     }
     let mut plane = plane.context("the programs are not loaded")?;
     plane.detach_others(&survey.steps.iter().filter_map(Step::ifindex).collect::<Vec<_>>())?;
     Ok(plane)
+}
+
+/// Attaches the programs of `side` to a device, and writes down a clsact qdisc that this needed, also where it failed
+/// afterwards. One that an earlier run made counts too: it is removed by the run that ends, whoever made it.
+pub fn attach(
+    plane: &mut DataPlane,
+    journal: &mut Journal,
+    paths: &Paths,
+    link: &Link,
+    side: Side,
+    uplink: u32,
+) -> Result<()> {
+    let attached = plane.attach(&link.name, link.index, side, Step::device(link, uplink));
+    if journal.add_clsact(plane.clsact_devices()) {
+        journal.store(&paths.run)?;
+    }
+    attached
 }
 
 fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
