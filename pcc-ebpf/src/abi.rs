@@ -5,7 +5,7 @@
 
 /// Version of this file. It is part of the pin path, so a controller never adopts maps of another layout.
 /// Raise it whenever a map's name, key, value, size rule or meaning changes.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Buckets per family. A power of two, so that a hash selects one with a mask instead of a division; 1,024 give
 /// weights a resolution of 0.1 %.
@@ -37,8 +37,17 @@ pub mod map {
     pub const BYPASS4: &str = "pcc_bypass4";
     /// LPM trie of IPv6 destinations that are never balanced.
     pub const BYPASS6: &str = "pcc_bypass6";
+    /// Array: two programs of [`super::Step`]s, [`super::STEPS`] each.
+    pub const STEPS: &str = "pcc_steps";
+    /// LPM trie: set number and IPv4 address ([`super::Member4`]) → 1.
+    pub const SETS4: &str = "pcc_sets4";
+    /// LPM trie: set number and IPv6 address ([`super::Member6`]) → 1.
+    pub const SETS6: &str = "pcc_sets6";
+    /// Array: counter of an `nth` matcher → packets so far.
+    pub const NTH: &str = "pcc_nth";
     /// All of them, in the order in which they are pinned.
-    pub const ALL: [&str; 9] = [FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6];
+    pub const ALL: [&str; 13] =
+        [FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6, STEPS, SETS4, SETS6, NTH];
 }
 
 /// Names of the tc programs as `bpftool prog` shows them.
@@ -51,6 +60,10 @@ pub mod program {
     pub const UPLINK_INGRESS: &str = "pcc_wan_in";
     /// Egress of an uplink: counts.
     pub const UPLINK_EGRESS: &str = "pcc_wan_out";
+    /// Ingress of a device of a RouterOS configuration: walks its rules.
+    pub const MIRROR_INGRESS: &str = "pcc_mirror_in";
+    /// Egress of such a device: learns connection marks.
+    pub const MIRROR_EGRESS: &str = "pcc_mirror_out";
 }
 
 /// One direction of a connection as the LAN side sees it. IPv4 addresses are stored as IPv4-mapped IPv6 addresses.
@@ -107,6 +120,8 @@ pub struct Device {
     pub uplink: u32,
     /// Bytes before the IP header: 14 for Ethernet, 0 for tun, ppp and wg.
     pub header_length: u32,
+    /// What rules call the device ([`Op::Device`]), from 1; it stays when the device is made anew. 0: no rule does.
+    pub number: u32,
 }
 
 /// What holds for the whole instance. One value, replaced as a whole, except for [`Settings::active_table`].
@@ -131,6 +146,227 @@ pub struct Settings {
     pub active_table: u32,
     /// Seconds after which an unused entry that is not TCP is decided anew.
     pub idle_seconds: u32,
+    /// Which of the two programs of steps is in force: 0 or 1.
+    pub active_steps: u32,
+    /// First step of the IPv4 rules; 0: there are none.
+    pub first_step4: u32,
+    /// First step of the IPv6 rules; 0: there are none.
+    pub first_step6: u32,
+    /// Raised whenever decisions that rules made must be forgotten.
+    pub rules_generation: u32,
+    /// [`MarkFields::ours`].
+    pub mark_ours: u32,
+    /// Position and width of the connection mark in the packet mark.
+    pub connection: Field,
+    /// Position and width of the routing mark in the packet mark.
+    pub routing: Field,
+    /// Position and width of RouterOS's packet mark in the packet mark.
+    pub packet: Field,
+}
+
+/// A group of adjacent bits that holds a number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Field {
+    /// Position of the lowest bit.
+    pub shift: u32,
+    /// The largest number, one less than a power of two; 0 for a field without bits.
+    pub most: u32,
+}
+
+impl Field {
+    /// The number that `mark` holds.
+    #[inline(always)]
+    pub const fn get(self, mark: u32) -> u32 {
+        mark >> (self.shift & 31) & self.most
+    }
+
+    /// The bits of a mark that hold `number`.
+    #[inline(always)]
+    pub const fn of(self, number: u32) -> u32 {
+        (number & self.most) << (self.shift & 31)
+    }
+
+    /// All its bits.
+    pub const fn mask(self) -> u32 {
+        self.of(self.most)
+    }
+}
+
+/// How our bits are used where RouterOS rules decide. Numbers run from 1; 0 is "no mark".
+///
+/// | from the top | packet mark | conntrack mark |
+/// | --- | --- | --- |
+/// | 1 bit | *ours*: pcc has seen the packet | *ours*: pcc has seen the connection |
+/// | then | *tentative*, packet mark | routing mark of the answers |
+/// | then | connection mark | connection mark |
+/// | lowest | routing mark | routing mark of the original direction |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkFields {
+    mask: u32,
+    /// The connection mark, in both.
+    pub connection: Field,
+    /// The routing mark, in the packet mark; in the conntrack mark that of the original direction.
+    pub routing: Field,
+    /// The packet mark, in the packet mark.
+    pub packet: Field,
+    /// The routing mark of the answers, in the conntrack mark.
+    pub reply: Field,
+}
+
+impl MarkFields {
+    /// Fields for so many connection marks, routing marks and packet marks in `mask`, adjacent bits; without a mask in
+    /// as many of the lowest bits as it takes. The error is the number of bits that it takes.
+    pub const fn fit(mask: Option<u32>, connections: u32, routings: u32, packets: u32) -> Result<Self, u32> {
+        const fn bits(numbers: u32) -> u32 {
+            u32::BITS - numbers.leading_zeros()
+        }
+        const fn field(shift: u32, bits: u32) -> Field {
+            Field { shift, most: (1 << bits) - 1 }
+        }
+        let (c, r, p) = (bits(connections), bits(routings), bits(packets));
+        let upper = if 1 + p > r { 1 + p } else { r };
+        let width = 1 + upper + c + r;
+        if width > 31 {
+            return Err(width);
+        }
+        let mask = match mask {
+            Some(mask) => mask,
+            None => (1 << width) - 1,
+        };
+        let adjacent = mask != 0 && (mask >> mask.trailing_zeros()).trailing_ones() == mask.count_ones();
+        if !adjacent || mask.count_ones() < width {
+            return Err(width);
+        }
+        let low = mask.trailing_zeros();
+        Ok(Self {
+            mask,
+            routing: field(low, r),
+            connection: field(low + r, c),
+            packet: field(low + r + c, p),
+            reply: field(low + r + c, r),
+        })
+    }
+
+    /// All bits that are ours.
+    pub const fn mask(self) -> u32 {
+        self.mask
+    }
+
+    /// The bit of every packet and connection that pcc has seen.
+    pub const fn ours(self) -> u32 {
+        1 << (31 - self.mask.leading_zeros())
+    }
+
+    /// Packet mark only: what conntrack knows overrules the marks, because they rest on a guess about it.
+    pub const fn tentative(self) -> u32 {
+        self.ours() >> 1
+    }
+}
+
+/// Steps of one program; step 0 is its end.
+pub const STEPS: u32 = 16_384;
+/// Counters of `nth` matchers.
+pub const NTH_COUNTERS: u32 = 256;
+
+/// One step of compiled rules: a test or an action. Control only goes forward, so every walk ends.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// [`Op`].
+    pub op: u32,
+    /// Index of the step to go on with after an action, or if the test holds; above the step's own, or 0 for the end.
+    pub then: u32,
+    /// The same, if the test does not hold.
+    pub otherwise: u32,
+    /// First operand.
+    pub low: u32,
+    /// Second operand.
+    pub high: u32,
+    /// An address in network order, IPv4 mapped, or further operands.
+    pub words: [u32; 4],
+}
+
+/// What a [`Step`] does. Operands that are not named are 0.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// Test: the packet came in by device `low` ([`Device::number`]).
+    Device = 1,
+    /// Test: the first `low` bits of the source are those of `words`. An IPv4 prefix counts from bit 96.
+    SourcePrefix,
+    /// Test: the same for the destination.
+    DestinationPrefix,
+    /// Test: the source is in set `low`.
+    SourceSet,
+    /// Test: the destination is in set `low`.
+    DestinationSet,
+    /// Test: the protocol is `low`.
+    Protocol,
+    /// Test: the protocol has ports, and the source port is `low` to `high`.
+    SourcePort,
+    /// Test: the same for the destination port.
+    DestinationPort,
+    /// Test: the connection mark is `low`.
+    ConnectionMark,
+    /// Test: the packet mark is `low`.
+    PacketMark,
+    /// Test: the routing mark is `low`.
+    RoutingMark,
+    /// Test: the state of the connection is one of `low`, bits of [`state`].
+    State,
+    /// Test: PCC's hash of the fields `low` modulo `words[0]` (not 0) is `words[1]`.
+    Pcc,
+    /// Test: TCP, and the flags under the mask `low` are `high`.
+    TcpFlags,
+    /// Test: the IP packet has `low` to `high` bytes.
+    Size,
+    /// Test: ICMP or ICMPv6 of type `low`, code `words[0]` to `words[1]`.
+    Icmp,
+    /// Test: the DSCP is `low`.
+    Dscp,
+    /// Test: TTL or hop limit, before this router lowers it, is `low` to `high`.
+    Ttl,
+    /// Test: holds in `low` of 100 cases.
+    Random,
+    /// Test: of every `words[0]` packets that come here it is number `words[1]` (from 1). `low`: counter, below [`NTH_COUNTERS`].
+    Nth,
+    /// Action: the connection mark becomes `low`.
+    MarkConnection,
+    /// Action: the packet mark becomes `low`.
+    MarkPacket,
+    /// Action: the routing mark becomes `low`.
+    MarkRouting,
+    /// Nothing; goes on at `then`.
+    Pass,
+}
+
+/// States of a connection as bits of [`Op::State`].
+pub mod state {
+    /// Begins with this packet, or was not answered yet.
+    pub const NEW: u32 = 1;
+    /// Answered.
+    pub const ESTABLISHED: u32 = 2;
+}
+
+/// Key of the IPv4 sets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member4 {
+    /// Number of the set, big endian: a prefix begins with it.
+    pub set: u32,
+    /// Address in network order.
+    pub address: u32,
+}
+
+/// Key of the IPv6 sets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member6 {
+    /// Number of the set, big endian: a prefix begins with it.
+    pub set: u32,
+    /// Address in network order.
+    pub address: [u32; 4],
 }
 
 /// Traffic of one uplink.
@@ -284,14 +520,21 @@ counters! {
     Malformed = "malformed",
     /// A packet on a device that is not in the device map.
     UnknownDevice = "unknown_device",
+    /// A packet was walked through the rules.
+    Walked = "walked",
+    /// A rule looked at what changes from packet to packet, so that the decision could not be remembered.
+    Uncacheable = "uncacheable",
 }
 
 const _: () = {
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<Flow>() == 20);
     assert!(size_of::<Uplink>() == 16);
-    assert!(size_of::<Device>() == 8);
-    assert!(size_of::<Settings>() == 36);
+    assert!(size_of::<Device>() == 12);
+    assert!(size_of::<Settings>() == 80);
+    assert!(size_of::<Step>() == 36);
+    assert!(size_of::<Member4>() == 8);
+    assert!(size_of::<Member6>() == 20);
     assert!(size_of::<Traffic>() == 40);
     assert!(MarkLayout::DEFAULT.max_id() == 31);
     assert!(BUCKETS.is_power_of_two());
@@ -307,6 +550,7 @@ mod pod {
         )+};
     }
     pod!(super::FlowKey, super::Flow, super::Uplink, super::Device, super::Settings, super::Traffic);
+    pod!(super::Step, super::Member4, super::Member6);
 }
 
 #[cfg(test)]

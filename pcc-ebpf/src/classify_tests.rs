@@ -98,6 +98,7 @@ fn settings() -> Settings {
         hash_fields: HashFields::ALL_FIELDS.bits(),
         active_table: 0,
         idle_seconds: 30,
+        ..Settings::default()
     }
 }
 

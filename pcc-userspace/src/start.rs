@@ -83,6 +83,7 @@ fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_le
         hash_fields: config.hash.bits(),
         active_table: if plane.adopted() { plane.settings()?.active_table } else { 0 },
         idle_seconds: IDLE_SECONDS,
+        ..Settings::default()
     })?;
     plane.set_bypass(&config.bypass)?;
     let [ipv4, ipv6] = tables(&plane, &survey.topology, &survey.live, &weights(config, &survey.topology))?;

@@ -133,7 +133,7 @@ impl Step {
 
     /// What the programs are told about the device of an attachment.
     pub fn device(link: &Link, uplink: u32) -> Device {
-        Device { uplink, header_length: if link.ethernet { 14 } else { 0 } }
+        Device { uplink, header_length: if link.ethernet { 14 } else { 0 }, number: 0 }
     }
 }
 

@@ -94,7 +94,7 @@ impl Bench {
         let alternate: Vec<u32> = (0..BUCKETS).map(|bucket| bucket % 2 + 1).collect();
         bench.publish_buckets(&alternate, &alternate);
         for (ifindex, uplink, header_length) in [(LAN, 0, 14), (BARE, 0, 0), (WAN1, 1, 14), (WAN2, 2, 0)] {
-            bench.set_device(ifindex, Device { uplink, header_length });
+            bench.set_device(ifindex, Device { uplink, header_length, number: 0 });
         }
         bench
     }

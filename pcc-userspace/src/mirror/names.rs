@@ -1,0 +1,203 @@
+//! Numbers for what RouterOS knows by name: connection marks, routing marks, packet marks, interfaces.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pcc_ebpf::abi::MarkFields;
+
+use crate::routeros::model::Model;
+use crate::routeros::model::matcher::Test;
+use crate::routeros::model::route::MAIN;
+use crate::routeros::model::rule::{Action, Rule};
+
+/// The marks of a configuration. Numbers run from 1; 0 is "no mark".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Connection marks.
+    pub connection: Numbers,
+    /// Routing tables other than main; a routing mark names its table.
+    pub routing: Numbers,
+    /// Packet marks.
+    pub packet: Numbers,
+}
+
+/// Names and their numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numbers(BTreeMap<String, u32>);
+
+/// The interfaces of a configuration that have a Linux device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Devices(Vec<Device>);
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// RouterOS's name.
+    pub interface: String,
+    /// The Linux device.
+    pub linux: String,
+    /// What steps call it, from 1.
+    pub number: u32,
+}
+
+impl Names {
+    /// Every mark that an active rule sets or asks for, and every table that has a route. `previous` keeps its numbers,
+    /// because conntrack marks of an earlier run may still hold them.
+    pub fn of(model: &Model, previous: &Self) -> Self {
+        let (mut connection, mut routing, mut packet) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        routing.extend(model.tables.iter().filter(|table| !table.item.disabled()).map(|table| table.name.clone()));
+        routing.extend(model.routes.iter().filter(|route| route.active()).map(|route| route.table.clone()));
+        routing.extend(model.rules.iter().filter(|rule| !rule.item.disabled()).filter_map(|rule| rule.mark.clone()));
+        routing.extend(model.rules.iter().filter(|rule| !rule.item.disabled()).filter_map(|rule| rule.table.clone()));
+        let clients = model.clients.iter().filter(|client| !client.item.disabled());
+        routing.extend(clients.flat_map(|client| client.tables.iter().map(|(table, _)| table.clone())));
+        for rule in rules(model) {
+            match &rule.action {
+                Action::MarkConnection(mark) => _ = connection.insert(mark.clone()),
+                Action::MarkRouting(mark) => _ = routing.insert(mark.clone()),
+                Action::MarkPacket(mark) => _ = packet.insert(mark.clone()),
+                _ => {}
+            }
+            for matcher in &rule.matchers {
+                match &matcher.test {
+                    Test::ConnectionMark(Some(mark)) => _ = connection.insert(mark.clone()),
+                    Test::RoutingMark(Some(mark)) => _ = routing.insert(mark.clone()),
+                    Test::PacketMark(Some(mark)) => _ = packet.insert(mark.clone()),
+                    _ => {}
+                }
+            }
+        }
+        routing.remove(MAIN);
+        for marks in [&mut connection, &mut routing, &mut packet] {
+            marks.remove("no-mark");
+        }
+        Self {
+            connection: Numbers::assign(connection, &previous.connection.0),
+            routing: Numbers::assign(routing, &previous.routing.0),
+            packet: Numbers::assign(packet, &previous.packet.0),
+        }
+    }
+
+    /// How they fit into the bits `mask` of both marks; without a mask into as many of the lowest bits as it takes. The
+    /// error is the number of bits that it takes.
+    pub fn fields(&self, mask: Option<u32>) -> Result<MarkFields, u32> {
+        MarkFields::fit(mask, self.connection.most(), self.routing.most(), self.packet.most())
+    }
+}
+
+impl Numbers {
+    /// The number of `name`.
+    pub fn get(&self, name: &str) -> Option<u32> {
+        self.0.get(name).copied()
+    }
+
+    /// Names with their numbers, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.0.iter().map(|(name, number)| (name.as_str(), *number))
+    }
+
+    /// The name of `number`.
+    pub fn name(&self, number: u32) -> Option<&str> {
+        self.iter().find(|(_, known)| *known == number).map(|(name, _)| name)
+    }
+
+    /// Each name gets the number that it had, or else the lowest free one.
+    pub fn assign(names: impl IntoIterator<Item = String>, previous: &BTreeMap<String, u32>) -> Self {
+        let names: BTreeSet<String> = names.into_iter().collect();
+        let mut numbers: BTreeMap<_, _> = previous
+            .iter()
+            .filter(|(name, _)| names.contains(*name))
+            .map(|(name, number)| (name.clone(), *number))
+            .collect();
+        let mut taken: BTreeSet<u32> = numbers.values().copied().collect();
+        let mut free = 1;
+        for name in names {
+            if !numbers.contains_key(&name) {
+                while !taken.insert(free) {
+                    free += 1;
+                }
+                numbers.insert(name, free);
+            }
+        }
+        Self(numbers)
+    }
+
+    /// Names with their numbers.
+    pub const fn map(&self) -> &BTreeMap<String, u32> {
+        &self.0
+    }
+
+    fn most(&self) -> u32 {
+        self.0.values().copied().max().unwrap_or(0)
+    }
+}
+
+impl From<BTreeMap<String, u32>> for Numbers {
+    fn from(numbers: BTreeMap<String, u32>) -> Self {
+        Self(numbers)
+    }
+}
+
+impl Devices {
+    /// The interfaces that `map` gives a Linux device. A port may be named by its present or by its default name.
+    /// `previous` keeps its numbers.
+    pub fn of(model: &Model, map: &BTreeMap<String, String>, previous: &BTreeMap<String, u32>) -> Self {
+        let present = |name: &String| {
+            let renamed = model.interfaces.iter().find(|interface| interface.default_name.as_ref() == Some(name));
+            renamed.map_or_else(|| name.clone(), |interface| interface.name.clone())
+        };
+        let by_name: BTreeMap<String, &String> = map.iter().map(|(name, linux)| (present(name), linux)).collect();
+        let numbers = Numbers::assign(by_name.keys().cloned(), previous);
+        let device = |(interface, linux): (&String, &&String)| Device {
+            interface: interface.clone(),
+            linux: (*linux).clone(),
+            number: numbers.get(interface).unwrap_or(0),
+        };
+        Self(by_name.iter().map(device).collect())
+    }
+
+    /// The device of the interface `name`.
+    pub fn get(&self, name: &str) -> Option<&Device> {
+        self.0.iter().find(|device| device.interface == name)
+    }
+
+    /// All of them, by interface.
+    pub fn iter(&self) -> impl Iterator<Item = &Device> {
+        self.0.iter()
+    }
+}
+
+/// The interfaces in list `list`: those of the lists that it includes, without those that it excludes, and its own members.
+/// `None` for a list that does not exist, or whose members only a running router knows (`dynamic`, `static`).
+pub fn members(model: &Model, list: &str) -> Option<BTreeSet<String>> {
+    collect(model, list, 0)
+}
+
+fn collect(model: &Model, list: &str, depth: usize) -> Option<BTreeSet<String>> {
+    // RouterOS refuses lists that include themselves.
+    const DEEPEST: usize = 16;
+    let own = model.members.iter().filter(|member| member.group == list && !member.item.disabled());
+    let own = own.map(|member| member.interface.clone());
+    match list {
+        "all" => return Some(model.interfaces.iter().map(|interface| interface.name.clone()).collect()),
+        "none" => return Some(BTreeSet::new()),
+        _ => {}
+    }
+    let known = model.lists.iter().find(|known| known.name == list)?;
+    if depth > DEEPEST {
+        return None;
+    }
+    let mut interfaces = BTreeSet::new();
+    for included in &known.include {
+        interfaces.extend(collect(model, included, depth + 1)?);
+    }
+    for excluded in &known.exclude {
+        let excluded = collect(model, excluded, depth + 1)?;
+        interfaces.retain(|interface| !excluded.contains(interface));
+    }
+    interfaces.extend(own);
+    Some(interfaces)
+}
+
+fn rules(model: &Model) -> impl Iterator<Item = &Rule> {
+    model.mangle.iter().chain(&model.nat).filter(|rule| rule.active())
+}
