@@ -88,14 +88,24 @@ pub struct FlowKey {
 pub struct Flow {
     /// Our bits of the packet mark: the value that routing rules match.
     pub mark: u32,
-    /// Uplink id, 1 to [`MAX_UPLINK`].
+    /// Uplink id, 1 to [`MAX_UPLINK`]; 0 where RouterOS rules decide.
     pub uplink: u32,
-    /// [`Uplink::generation`] at the time of the decision; another value makes the entry stale.
+    /// [`Uplink::generation`] at the time of the decision, or [`Settings::rules_generation`]; another value makes the entry
+    /// stale.
     pub generation: u32,
-    /// 0: tentative, chosen by the hash. 1: confirmed by a packet whose connection carried our mark.
+    /// 0: tentative, chosen by the hash. 1: confirmed by a packet whose connection carried our mark. Where RouterOS rules
+    /// decide, bits of [`knowledge`].
     pub confirmed: u32,
     /// Seconds of the coarse monotonic clock when a packet last used the entry.
     pub last_seen: u32,
+}
+
+/// What a [`Flow`] that RouterOS rules decided rests on, in [`Flow::confirmed`].
+pub mod knowledge {
+    /// The connection mark is the one that conntrack has, and the connection was seen in both directions.
+    pub const CONFIRMED: u32 = 1;
+    /// Another walk would have the same result.
+    pub const SETTLED: u32 = 2;
 }
 
 /// Run-time state of one uplink.

@@ -2,10 +2,11 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::programs::TcContext;
-use pcc_ebpf::abi::{Counter, Device, Flow, FlowKey, IPV4, Settings, Traffic, Uplink};
+use pcc_ebpf::abi::{Counter, Device, Flow, FlowKey, IPV4, Member4, Member6, STEPS, Settings, Step, Traffic, Uplink};
 use pcc_ebpf::classify::Tables;
+use pcc_ebpf::mangle::{self, Facts, Rules, Walk};
 use pcc_ebpf::packet::{Headers, Packet};
 
 use crate::maps;
@@ -74,6 +75,68 @@ impl Tables for Maps {
     }
 }
 
+/// The rules in force.
+struct Program {
+    /// Index of the first step in the map.
+    base: u32,
+}
+
+impl Rules for Program {
+    #[inline(always)]
+    fn step(&self, index: u32) -> Option<Step> {
+        maps::STEPS_MAP.get(self.base + index).copied()
+    }
+    #[inline(always)]
+    fn is_member(&self, set: u32, family: u32, address: &[u32; 4]) -> bool {
+        const SET_BITS: u32 = 32;
+        let set = set.to_be();
+        if family == IPV4 {
+            maps::SETS4.get(&Key::new(SET_BITS + 32, Member4 { set, address: address[3] })).is_some()
+        } else {
+            maps::SETS6.get(&Key::new(SET_BITS + 128, Member6 { set, address: *address })).is_some()
+        }
+    }
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_get_prandom_u32() }
+    }
+    #[inline(always)]
+    fn count(&self, counter: u32) -> u32 {
+        let Some(slot) = maps::NTH.get_ptr_mut(counter) else { return 0 };
+        // SAFETY: the pointer comes from the map. Two packets on two CPUs may count as one: `nth` is a share, not a ledger.
+        unsafe {
+            let before = *slot;
+            *slot = before.wrapping_add(1);
+            before
+        }
+    }
+}
+
+/// A walk in the form that the kernel's loop hands from step to step.
+struct Walking {
+    program: Program,
+    facts: Facts,
+    walk: Walk,
+}
+
+/// Walks the rules to their end.
+#[inline(always)]
+pub fn walk(settings: &Settings, facts: Facts, walk: Walk) -> Walk {
+    let base = if settings.active_steps == 0 { 0 } else { STEPS };
+    let mut walking = Walking { program: Program { base }, facts, walk };
+    // SAFETY: `step` has the type that the helper calls, and `walking` outlives the loop.
+    unsafe { bpf_loop(STEPS, step as *mut _, (&raw mut walking).cast(), 0) };
+    walking.walk
+}
+
+/// One turn of the loop; 1 ends it.
+unsafe extern "C" fn step(_: u32, walking: *mut Walking) -> i64 {
+    // SAFETY: `walk` passes a valid pointer that nobody else has.
+    let walking = unsafe { &mut *walking };
+    !mangle::advance(&walking.program, &walking.facts, &mut walking.walk) as i64
+}
+
 /// The instance's settings; `None` never happens for slot 0.
 #[inline(always)]
 pub fn settings() -> Option<&'static Settings> {
@@ -126,6 +189,12 @@ pub fn traffic(id: u32, change: impl FnOnce(&mut Traffic)) {
 #[inline(always)]
 pub fn mark(ctx: &TcContext) -> u32 {
     field(ctx, |skb| skb.mark)
+}
+
+/// Bytes of the packet, link-layer header included.
+#[inline(always)]
+pub fn length(ctx: &TcContext) -> u32 {
+    field(ctx, |skb| skb.len)
 }
 
 /// Packets in a super packet, at least 1.

@@ -54,7 +54,7 @@ pub fn hash(key: &FlowKey, fields: HashFields, seed: u32) -> u32 {
 
 /// [`hash`] with the bit mask of the settings map.
 #[inline(always)]
-fn hash_bits(key: &FlowKey, bits: u32, seed: u32) -> u32 {
+pub(crate) fn hash_bits(key: &FlowKey, bits: u32, seed: u32) -> u32 {
     let (ports, ports_length) = port_word(key, bits);
     let source = bits & 1 != 0;
     let destination = bits & 2 != 0;

@@ -108,7 +108,8 @@ fn fake() -> Fake {
 }
 
 fn headers(protocol: u8) -> Headers {
-    Headers { key: key("192.0.2.2:4000", "203.0.113.9:7", protocol), family: IPV4, opens: false, cacheable: true }
+    let key = key("192.0.2.2:4000", "203.0.113.9:7", protocol);
+    Headers { key, family: IPV4, opens: false, cacheable: true, details: crate::packet::Details::default() }
 }
 
 fn entry(uplink: u32, confirmed: u32) -> Flow {

@@ -31,4 +31,5 @@
 pub mod abi;
 pub mod classify;
 pub mod flow;
+pub mod mangle;
 pub mod packet;

@@ -4,7 +4,10 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
-use pcc_ebpf::abi::{BUCKET_SLOTS, Device, Flow, FlowKey, Settings, Traffic, UPLINK_SLOTS, Uplink};
+use pcc_ebpf::abi::{
+    BUCKET_SLOTS, Device, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, STEPS, Settings, Step, Traffic, UPLINK_SLOTS,
+    Uplink,
+};
 
 /// The flow cache. The controller sizes it from `nf_conntrack_max`.
 #[btf_map(name = "pcc_flows")]
@@ -41,3 +44,19 @@ pub static BYPASS4: LpmTrie<u32, u32, 4096> = LpmTrie::new();
 /// IPv6 destinations that are never balanced, in network order.
 #[btf_map(name = "pcc_bypass6")]
 pub static BYPASS6: LpmTrie<[u32; 4], u32, 4096> = LpmTrie::new();
+
+/// Two programs of steps, so that one is written while the other is in force.
+#[btf_map(name = "pcc_steps")]
+pub static STEPS_MAP: Array<Step, { 2 * STEPS as usize }> = Array::new();
+
+/// IPv4 members of all sets. Entries take memory only while they are there.
+#[btf_map(name = "pcc_sets4")]
+pub static SETS4: LpmTrie<Member4, u32, 1_048_576> = LpmTrie::new();
+
+/// IPv6 members of all sets.
+#[btf_map(name = "pcc_sets6")]
+pub static SETS6: LpmTrie<Member6, u32, 1_048_576> = LpmTrie::new();
+
+/// Counters of `nth` matchers.
+#[btf_map(name = "pcc_nth")]
+pub static NTH: Array<u32, { NTH_COUNTERS as usize }> = Array::new();

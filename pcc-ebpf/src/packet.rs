@@ -35,6 +35,23 @@ pub struct Headers {
     pub opens: bool,
     /// The flow key tells this connection from every other; false for ICMP errors, which belong to another one.
     pub cacheable: bool,
+    /// What changes from packet to packet.
+    pub details: Details,
+}
+
+/// What may differ between the packets of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// Differentiated services code point, 0 to 63.
+    pub dscp: u32,
+    /// TTL or hop limit.
+    pub ttl: u32,
+    /// The flags of a TCP header: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128; 0 for other protocols.
+    pub tcp_flags: u32,
+    /// Type of an ICMP or ICMPv6 message, 0 for other protocols.
+    pub icmp_type: u32,
+    /// Its code.
+    pub icmp_code: u32,
 }
 
 /// EtherTypes in host order.
@@ -135,7 +152,19 @@ fn ipv4<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Headers, Unread
         return Err(Unread::Skip(Counter::Fragment));
     }
     let protocol = packet.byte(offset + offset_of!(Ipv4Hdr, proto)).ok_or(Unread::Short)?;
-    transport(packet, offset + header, protocol, IPV4, flow::mapped(source), flow::mapped(destination))
+    let details = Details {
+        dscp: (packet.byte(offset + offset_of!(Ipv4Hdr, tos)).ok_or(Unread::Short)? >> 2) as u32,
+        ttl: packet.byte(offset + offset_of!(Ipv4Hdr, ttl)).ok_or(Unread::Short)? as u32,
+        ..Details::default()
+    };
+    let key = FlowKey {
+        source: flow::mapped(source),
+        destination: flow::mapped(destination),
+        source_port: 0,
+        destination_port: 0,
+        protocol: protocol as u32,
+    };
+    transport(packet, offset + header, Headers { key, family: IPV4, opens: false, cacheable: true, details })
 }
 
 #[inline(always)]
@@ -147,6 +176,10 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Headers, Unread
     let source = packet.quad(offset + offset_of!(Ipv6Hdr, src_addr)).ok_or(Unread::Short)?;
     let destination = packet.quad(offset + offset_of!(Ipv6Hdr, dst_addr)).ok_or(Unread::Short)?;
     let mut protocol = packet.byte(offset + offset_of!(Ipv6Hdr, next_hdr)).ok_or(Unread::Short)?;
+    // Four bits of version, eight of traffic class, of which the upper six are the DSCP.
+    let class = need(packet.half(offset))? >> 4 & 0xff;
+    let ttl = packet.byte(offset + offset_of!(Ipv6Hdr, hop_limit)).ok_or(Unread::Short)? as u32;
+    let details = Details { dscp: (class >> 2) as u32, ttl, ..Details::default() };
     let mut offset = offset + Ipv6Hdr::LEN;
     for _ in 0..extension::MOST {
         let length = match protocol {
@@ -161,7 +194,15 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Headers, Unread
                 }
                 8
             }
-            _ => return transport(packet, offset, protocol, IPV6, source, destination),
+            _ => {
+                let key =
+                    FlowKey { source, destination, source_port: 0, destination_port: 0, protocol: protocol as u32 };
+                return transport(
+                    packet,
+                    offset,
+                    Headers { key, family: IPV6, opens: false, cacheable: true, details },
+                );
+            }
         };
         protocol = packet.byte(offset).ok_or(Unread::Short)?;
         offset += length;
@@ -169,38 +210,33 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Headers, Unread
     Err(Unread::Skip(Counter::Malformed))
 }
 
+/// Completes `headers` with what the transport header at `offset` tells.
 #[inline(always)]
-fn transport<P: Packet + ?Sized>(
-    packet: &P,
-    offset: usize,
-    protocol: u8,
-    family: u32,
-    source: [u32; 4],
-    destination: [u32; 4],
-) -> Result<Headers, Unread> {
+fn transport<P: Packet + ?Sized>(packet: &P, offset: usize, mut headers: Headers) -> Result<Headers, Unread> {
     const TCP_FLAGS: usize = 13;
     const SYN: u8 = 0x02;
     const ACK: u8 = 0x10;
-    let mut key = FlowKey { source, destination, source_port: 0, destination_port: 0, protocol: protocol as u32 };
-    let mut opens = false;
-    let mut cacheable = true;
-    if flow::has_ports(key.protocol) {
-        key.source_port = need(packet.half(offset))?;
-        key.destination_port = need(packet.half(offset + 2))?;
+    let protocol = headers.key.protocol as u8;
+    if flow::has_ports(headers.key.protocol) {
+        headers.key.source_port = need(packet.half(offset))?;
+        headers.key.destination_port = need(packet.half(offset + 2))?;
         if protocol == protocol::TCP {
             let flags = packet.byte(offset + TCP_FLAGS).ok_or(Unread::Short)?;
-            opens = flags & (SYN | ACK) == SYN;
+            headers.opens = flags & (SYN | ACK) == SYN;
+            headers.details.tcp_flags = flags as u32;
         }
     } else if protocol == protocol::ICMP || protocol == protocol::ICMPV6 {
         let kind = packet.byte(offset).ok_or(Unread::Short)?;
-        cacheable = flow::is_echo(protocol, kind);
-        if cacheable {
+        headers.details.icmp_type = kind as u32;
+        headers.details.icmp_code = packet.byte(offset + 1).ok_or(Unread::Short)? as u32;
+        headers.cacheable = flow::is_echo(protocol, kind);
+        if headers.cacheable {
             // Both ports, so that the reversed key is the key of the answer.
-            key.source_port = need(packet.half(offset + 4))?;
-            key.destination_port = key.source_port;
+            headers.key.source_port = need(packet.half(offset + 4))?;
+            headers.key.destination_port = headers.key.source_port;
         }
     }
-    Ok(Headers { key, family, opens, cacheable })
+    Ok(headers)
 }
 
 #[cfg(not(target_arch = "bpf"))]

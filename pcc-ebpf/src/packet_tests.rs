@@ -15,7 +15,8 @@ fn bare(bytes: &[u8]) -> Result<Headers, Unread> {
 #[test]
 fn a_datagram_is_read() {
     let key = FlowKey::new(([192, 0, 2, 1], 40_000).into(), ([198, 51, 100, 2], 443).into(), protocol::UDP);
-    assert_eq!(bare(&UDP4), Ok(Headers { key, family: IPV4, opens: false, cacheable: true }));
+    let details = Details { ttl: 64, ..Details::default() };
+    assert_eq!(bare(&UDP4), Ok(Headers { key, family: IPV4, opens: false, cacheable: true, details }));
     let framed: Vec<u8> = [0; 12].into_iter().chain([0x08, 0x00]).chain(UDP4).collect();
     assert_eq!(parse(&framed[..], 14, 0), bare(&UDP4));
 }

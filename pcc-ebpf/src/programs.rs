@@ -6,6 +6,7 @@ use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
 use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
 use pcc_ebpf::classify::{Lesson, Tables, Verdict, classify, learn};
+use pcc_ebpf::mangle::{self, Facts, Recall};
 use pcc_ebpf::packet::{Headers, Unread, parse};
 
 use crate::access::{self, Linear, Maps};
@@ -85,6 +86,47 @@ pub fn pcc_wan_out(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
+/// Ingress of a device of a RouterOS configuration: walks chain prerouting.
+#[classifier]
+pub fn pcc_mirror_in(ctx: TcContext) -> i32 {
+    if let Some((settings, device)) = context(&ctx) {
+        access::traffic(device.uplink, |traffic| {
+            traffic.packets_in += access::segments(&ctx);
+            traffic.bytes_in += ctx.len() as u64;
+        });
+        match headers(&ctx, &device) {
+            Ok(headers) => mark_by_rules(&ctx, settings, &device, headers),
+            Err(reason) => access::count(reason),
+        }
+    }
+    TC_ACT_UNSPEC
+}
+
+/// Egress of such a device: learns the connection's mark for the answers. Multicast is no question, and the kernel's own
+/// reports have a random mark.
+#[classifier]
+pub fn pcc_mirror_out(ctx: TcContext) -> i32 {
+    if let Some((settings, device)) = context(&ctx) {
+        let mark = access::mark(&ctx) & settings.mark_mask;
+        access::traffic(device.uplink, |traffic| {
+            traffic.packets_out += access::segments(&ctx);
+            traffic.bytes_out += ctx.len() as u64;
+        });
+        if mark & settings.mark_ours != 0
+            && let Ok(headers) = headers(&ctx, &device)
+            && headers.cacheable
+            && headers.key.is_routable()
+        {
+            let answered = headers.key.reversed();
+            if let Lesson::Remember(flow, counter) = mangle::learn(&Maps, settings, mark, &answered, access::now()) {
+                access::remember(&answered, &flow);
+                access::count(counter);
+            }
+        }
+    }
+    TC_ACT_UNSPEC
+}
+
 #[inline(always)]
 fn context(ctx: &TcContext) -> Option<(&'static Settings, Device)> {
     let Some(device) = access::device(ctx) else {
@@ -136,6 +178,34 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, headers: &Headers) {
             );
         }
         Verdict::Leave(counter) => access::count(counter),
+    }
+}
+
+#[inline(always)]
+fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers: Headers) {
+    let now = access::now();
+    match mangle::recall(&Maps, settings, &headers, now) {
+        Recall::Cached { mark, refresh } => {
+            access::set_mark(ctx, settings.mark_mask, mark);
+            access::count(Counter::CacheHit);
+            if refresh {
+                access::refresh(&headers.key, now);
+            }
+        }
+        Recall::Walk(walk) => {
+            let size = access::length(ctx) - device.header_length;
+            let facts = Facts { headers, device: device.number, size, seed: settings.seed };
+            let walk = access::walk(settings, facts, walk);
+            let conclusion = mangle::conclude(settings, &headers, &walk, now);
+            access::set_mark(ctx, settings.mark_mask, conclusion.mark);
+            access::count(Counter::Walked);
+            if walk.varies != 0 {
+                access::count(Counter::Uncacheable);
+            }
+            if let Some(flow) = conclusion.remember {
+                access::remember(&headers.key, &flow);
+            }
+        }
     }
 }
 

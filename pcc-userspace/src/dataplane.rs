@@ -20,7 +20,8 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, Pod};
 use ipnet::IpNet;
 use pcc_ebpf::abi::{
-    ABI, BUCKETS, Counter, Device, Flow, FlowKey, IPV4, IPV6, Settings, Traffic, Uplink, bucket_index, map, program,
+    ABI, BUCKETS, Counter, Device, Flow, FlowKey, IPV4, IPV6, Member4, Member6, STEPS, Settings, Step, Traffic, Uplink,
+    bucket_index, map, program,
 };
 use pcc_ebpf::flow;
 
@@ -47,15 +48,23 @@ pub enum Side {
     Lan,
     /// Towards an ISP.
     Uplink,
+    /// Either, where RouterOS rules decide.
+    Mirror,
 }
 
 impl Side {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Lan, Self::Uplink, Self::Mirror];
+
     /// Its programs, ingress first.
     pub const fn programs(self) -> [(&'static str, TcAttachType); 2] {
         match self {
             Self::Lan => [(program::LAN_INGRESS, TcAttachType::Ingress), (program::LAN_EGRESS, TcAttachType::Egress)],
             Self::Uplink => {
                 [(program::UPLINK_INGRESS, TcAttachType::Ingress), (program::UPLINK_EGRESS, TcAttachType::Egress)]
+            }
+            Self::Mirror => {
+                [(program::MIRROR_INGRESS, TcAttachType::Ingress), (program::MIRROR_EGRESS, TcAttachType::Egress)]
             }
         }
     }
@@ -78,7 +87,7 @@ impl DataPlane {
             loader.map_pin_path(name, pins.join(name));
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error.into()))?;
-        for (name, _) in Side::Lan.programs().into_iter().chain(Side::Uplink.programs()) {
+        for (name, _) in Side::ALL.into_iter().flat_map(Side::programs) {
             load_program(classifier(&mut ebpf, name)?).map_err(|error| refused(&anyhow!(error).context(name)))?;
         }
         Ok(Self { ebpf, pins, adopted, clsact: Vec::new() })
@@ -157,6 +166,47 @@ impl DataPlane {
         sync_trie(LpmTrie::<_, u32, u32>::try_from(map)?, &wanted4)?;
         let map = self.ebpf.map_mut(map::BYPASS6).context("map of the bypass list")?;
         sync_trie(LpmTrie::<_, [u32; 4], u32>::try_from(map)?, &wanted6)
+    }
+
+    /// Puts new rules in force, in one step: the program that is not in use is written, then the switch is thrown. Decisions
+    /// by the old ones are forgotten.
+    ///
+    /// # Errors
+    /// More than [`STEPS`] steps.
+    pub fn publish_steps(&mut self, steps: &[Step], first4: u32, first6: u32) -> Result<()> {
+        anyhow::ensure!(steps.len() <= STEPS as usize, "{} steps are more than {STEPS}", steps.len());
+        let mut settings = self.settings()?;
+        let next = settings.active_steps ^ 1;
+        let mut map = self.array_mut::<Step>(map::STEPS)?;
+        for (index, step) in (next * STEPS..).zip(steps) {
+            map.set(index, step, 0)?;
+        }
+        settings.active_steps = next;
+        (settings.first_step4, settings.first_step6) = (first4, first6);
+        settings.rules_generation = settings.rules_generation.wrapping_add(1);
+        self.set_settings(&settings)
+    }
+
+    /// Makes the sets exactly `sets`: numbers with their prefixes.
+    pub fn set_sets(&mut self, sets: &[(u32, Vec<IpNet>)]) -> Result<()> {
+        const SET_BITS: u32 = 32;
+        let mut wanted4 = BTreeSet::new();
+        let mut wanted6 = BTreeSet::new();
+        for (number, prefixes) in sets {
+            let set = number.to_be();
+            for prefix in prefixes {
+                let length = SET_BITS + u32::from(prefix.prefix_len());
+                let address = flow::words(prefix.network());
+                match prefix {
+                    IpNet::V4(_) => wanted4.insert((length, Member4 { set, address: address[3] })),
+                    IpNet::V6(_) => wanted6.insert((length, Member6 { set, address })),
+                };
+            }
+        }
+        let map = self.ebpf.map_mut(map::SETS4).context("map of sets")?;
+        sync_trie(LpmTrie::<_, Member4, u32>::try_from(map)?, &wanted4)?;
+        let map = self.ebpf.map_mut(map::SETS6).context("map of sets")?;
+        sync_trie(LpmTrie::<_, Member6, u32>::try_from(map)?, &wanted6)
     }
 
     /// The cached decision for a flow.
@@ -269,7 +319,7 @@ impl DataPlane {
 /// no error.
 pub fn remove(pins: &Path, devices: &[String], clsact: &[String]) -> Result<()> {
     for device in devices {
-        for (name, direction) in Side::Lan.programs().into_iter().chain(Side::Uplink.programs()) {
+        for (name, direction) in Side::ALL.into_iter().flat_map(Side::programs) {
             // Fails where TCX was used, where it is gone, and where the device is.
             let _ = qdisc_detach_program(device, direction, name);
         }
@@ -373,14 +423,13 @@ fn link_ifindex(name: &std::ffi::OsStr) -> Option<u32> {
 }
 
 fn sync_trie<K: Pod + Ord>(mut trie: LpmTrie<&mut MapData, K, u32>, wanted: &BTreeSet<(u32, K)>) -> Result<()> {
-    for (length, prefix) in wanted {
+    let present: BTreeSet<(u32, K)> =
+        trie.keys().filter_map(Result::ok).map(|key| (key.prefix_len(), key.data())).collect();
+    for (length, prefix) in wanted.difference(&present) {
         trie.insert(&Key::new(*length, *prefix), 1, 0)?;
     }
-    let present: Vec<Key<K>> = trie.keys().filter_map(Result::ok).collect();
-    for key in present {
-        if !wanted.contains(&(key.prefix_len(), key.data())) {
-            trie.remove(&key)?;
-        }
+    for (length, prefix) in present.difference(wanted) {
+        trie.remove(&Key::new(*length, *prefix))?;
     }
     Ok(())
 }

@@ -111,12 +111,12 @@ impl Numbers {
         let mut taken: BTreeSet<u32> = numbers.values().copied().collect();
         let mut free = 1;
         for name in names {
-            if !numbers.contains_key(&name) {
+            numbers.entry(name).or_insert_with(|| {
                 while !taken.insert(free) {
                     free += 1;
                 }
-                numbers.insert(name, free);
-            }
+                free
+            });
         }
         Self(numbers)
     }
