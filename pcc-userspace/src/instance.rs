@@ -54,7 +54,8 @@ impl Instance {
         let lock = Lock::take(&paths.run, &config.instance)?;
         let adopting = dataplane::pinned_flow_entries(&paths.pins).is_some();
         let mut journal = survey.journal.clone();
-        match start::perform(&config, &paths, host.as_mut(), &survey, &mut journal, log_level, before) {
+        let load = |host: &dyn Host| start::load(&config, &paths, host, &survey, log_level);
+        match start::perform(&survey.steps, &survey.observed, &paths, host.as_mut(), &mut journal, &load, before) {
             Ok(plane) => {
                 let weights = weights(&config, &survey.topology);
                 let Survey { observed, topology, live, mut warnings, .. } = survey;
@@ -98,8 +99,8 @@ impl Instance {
         self.observed = observed;
         if wanted.iter().map(Step::ifindex).ne(known.iter().map(Step::ifindex)) {
             for step in wanted.iter().filter(|step| !known.iter().any(|known| known.ifindex() == step.ifindex())) {
-                if let Step::Attach { link, side, uplink } = step {
-                    start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *uplink)?;
+                if let Step::Attach { link, side, device } = step {
+                    start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *device)?;
                 }
             }
             self.plane.detach_others(&wanted.iter().filter_map(Step::ifindex).collect::<Vec<_>>())?;

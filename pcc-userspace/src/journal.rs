@@ -10,19 +10,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::mirror::names::Names;
 use crate::problem::{NEEDED_RIGHTS, Problem};
 
 /// The journal of one instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
-    /// [`crate::config::Config::marks`] as mask, 0 if nothing was begun yet.
+    /// The bits of both marks that are ours, 0 if nothing was begun yet.
     pub mark_mask: u32,
     /// [`crate::config::Config::table_base`].
     pub table_base: u32,
     /// [`crate::config::Config::priority_base`].
     pub priority_base: u32,
-    /// Uplink ids by name.
+    /// Uplink ids by name; of a RouterOS configuration the numbers of its interfaces.
     pub ids: BTreeMap<String, u32>,
+    /// Numbers of the marks of a RouterOS configuration.
+    #[serde(default)]
+    pub names: Names,
     /// Devices that carry our programs.
     pub devices: Vec<String>,
     /// Devices to which we added a clsact qdisc.

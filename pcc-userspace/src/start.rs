@@ -1,7 +1,7 @@
 //! The steps of a start, performed.
 
 use anyhow::{Context as _, Result};
-use pcc_ebpf::abi::Settings;
+use pcc_ebpf::abi::{Device, Settings};
 
 use crate::config::{Config, Paths};
 use crate::dataplane::{DataPlane, Side};
@@ -12,42 +12,43 @@ use crate::survey::{Step, Survey};
 
 /// Seconds after which a cached decision of an idle flow that is not TCP is made anew: conntrack's own timeout of a
 /// UDP flow without answer.
-const IDLE_SECONDS: u32 = 30;
+pub const IDLE_SECONDS: u32 = 30;
 /// Bounds of the flow cache when it is sized from `nf_conntrack_max`.
 const FLOW_ENTRIES: std::ops::RangeInclusive<u32> = 16_384..=1_048_576;
 
-/// Performs the steps of `survey` in their order. `before` is asked before each; its error makes that step fail.
+/// Performs `steps` in their order on the host that `observed` describes. `load` loads the programs and fills their maps.
+/// `before` is asked before each step; its error makes that step fail.
 pub fn perform(
-    config: &Config,
+    steps: &[Step],
+    observed: &Observed,
     paths: &Paths,
     host: &mut dyn Host,
-    survey: &Survey,
     journal: &mut Journal,
-    log_level: u8,
+    load: &dyn Fn(&dyn Host) -> Result<DataPlane>,
     before: &mut dyn FnMut(&Step) -> Result<()>,
 ) -> Result<DataPlane> {
     journal.store(&paths.run)?;
     let mut plane = None;
-    for step in &survey.steps {
+    for step in steps {
         before(step).with_context(|| step.to_string())?;
         tracing::debug!("{step}");
         match step {
-            Step::Load { .. } => plane = Some(load(config, paths, host, survey, log_level)?),
+            Step::Load { .. } => plane = Some(load(host)?),
             Step::Change(change) => {
                 if let Change::Sysctl { key, value } = change {
-                    save_setting(host, &survey.observed, journal, key, value)?;
+                    save_setting(host, observed, journal, key, value)?;
                     journal.store(&paths.run)?;
                 }
                 host.apply(change)?;
             }
-            Step::Attach { link, side, uplink } => {
+            Step::Attach { link, side, device } => {
                 let plane = plane.as_mut().context("the programs are not loaded")?;
-                attach(plane, journal, paths, link, *side, *uplink)?;
+                attach(plane, journal, paths, link, *side, *device)?;
             }
         }
     }
     let mut plane = plane.context("the programs are not loaded")?;
-    plane.detach_others(&survey.steps.iter().filter_map(Step::ifindex).collect::<Vec<_>>())?;
+    plane.detach_others(&steps.iter().filter_map(Step::ifindex).collect::<Vec<_>>())?;
     Ok(plane)
 }
 
@@ -59,19 +60,24 @@ pub fn attach(
     paths: &Paths,
     link: &Link,
     side: Side,
-    uplink: u32,
+    device: Device,
 ) -> Result<()> {
-    let attached = plane.attach(&link.name, link.index, side, Step::device(link, uplink));
+    let attached = plane.attach(&link.name, link.index, side, device);
     if journal.add_clsact(plane.clsact_devices()) {
         journal.store(&paths.run)?;
     }
     attached
 }
 
-fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
+/// Entries of the flow cache: as configured, else as many as conntrack can hold connections, within bounds.
+pub fn flow_entries(configured: Option<u32>, host: &dyn Host) -> Result<u32> {
     let most: u32 = host.sysctl("net/netfilter/nf_conntrack_max")?.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let entries = config.flow_entries.unwrap_or(most.clamp(*FLOW_ENTRIES.start(), *FLOW_ENTRIES.end()));
-    let mut plane = DataPlane::load(&paths.pins, entries, log_level)?;
+    Ok(configured.unwrap_or(most.clamp(*FLOW_ENTRIES.start(), *FLOW_ENTRIES.end())))
+}
+
+/// Loads the programs of a native configuration and fills their maps.
+pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
+    let mut plane = DataPlane::load(&paths.pins, flow_entries(config.flow_entries, host)?, log_level)?;
     let marks = config.marks;
     plane.set_settings(&Settings {
         mark_mask: marks.mask(),
@@ -93,7 +99,7 @@ fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_le
 }
 
 /// The first 32 bits of the boot id: random at every boot, the same for every start until the next one.
-fn boot_seed(host: &dyn Host) -> Result<u32> {
+pub fn boot_seed(host: &dyn Host) -> Result<u32> {
     let id = host.sysctl("kernel/random/boot_id")?.context("the kernel has no boot id")?;
     u32::from_str_radix(id.get(..8).unwrap_or_default(), 16).context("reading the boot id")
 }

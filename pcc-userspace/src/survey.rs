@@ -31,8 +31,8 @@ pub enum Step {
         link: Link,
         /// Which programs.
         side: Side,
-        /// Uplink id, 0 for a LAN device.
-        uplink: u32,
+        /// What they are told about it.
+        device: Device,
     },
 }
 
@@ -110,7 +110,10 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
 
 /// One [`Step::Attach`] for every device that exists.
 pub fn attachments(topology: &Topology) -> impl Iterator<Item = Step> {
-    attached(topology).map(|(link, side, uplink)| Step::Attach { link: link.clone(), side, uplink })
+    attached(topology).map(|(link, side, uplink)| {
+        let device = Device { uplink, header_length: link.header_length(), number: 0 };
+        Step::Attach { link: link.clone(), side, device }
+    })
 }
 
 /// Uplinks that could take connections as far as the host can tell.
@@ -129,11 +132,6 @@ impl Step {
             Self::Attach { link, .. } => Some(link.index),
             Self::Load { .. } | Self::Change(_) => None,
         }
-    }
-
-    /// What the programs are told about the device of an attachment.
-    pub fn device(link: &Link, uplink: u32) -> Device {
-        Device { uplink, header_length: if link.ethernet { 14 } else { 0 }, number: 0 }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The end of an instance: the host as it was before, also after a crash.
 
 use anyhow::Result;
-use pcc_ebpf::abi::MarkLayout;
 
 use crate::config::Paths;
 use crate::host::{Change, Host};
@@ -35,8 +34,9 @@ pub fn teardown(host: &mut dyn Host, paths: &Paths, journal: &Journal) -> Result
             note(host.apply(&Change::Sysctl { key: saved.key.clone(), value: saved.before.clone() }));
         }
     }
-    if let Some(marks) = MarkLayout::new(journal.mark_mask) {
-        note(host.apply(&Change::ReleaseConnections { ours: marks.ours(), mask: marks.mask() }));
+    if let Some(top) = journal.mark_mask.checked_ilog2() {
+        // Of either layout the highest bit is the one that says "ours".
+        note(host.apply(&Change::ReleaseConnections { ours: 1 << top, mask: journal.mark_mask }));
     }
     if errors.is_empty() {
         match std::fs::remove_dir_all(&paths.run) {

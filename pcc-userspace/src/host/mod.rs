@@ -62,6 +62,13 @@ pub struct Link {
     pub mtu: u32,
 }
 
+impl Link {
+    /// Bytes before the IP header: 14 for Ethernet, else 0.
+    pub const fn header_length(&self) -> u32 {
+        if self.ethernet { 14 } else { 0 }
+    }
+}
+
 /// An address of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {

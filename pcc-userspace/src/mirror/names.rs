@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pcc_ebpf::abi::MarkFields;
+use serde::{Deserialize, Serialize};
 
 use crate::routeros::model::Model;
 use crate::routeros::model::matcher::Test;
@@ -10,7 +11,7 @@ use crate::routeros::model::route::MAIN;
 use crate::routeros::model::rule::{Action, Rule};
 
 /// The marks of a configuration. Numbers run from 1; 0 is "no mark".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     /// Connection marks.
     pub connection: Numbers,
@@ -21,7 +22,7 @@ pub struct Names {
 }
 
 /// Names and their numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbers(BTreeMap<String, u32>);
 
 /// The interfaces of a configuration that have a Linux device.
