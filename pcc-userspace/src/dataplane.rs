@@ -250,16 +250,22 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Forgets the pins and map entries of every device whose index is not in `keep`, detaching what is left of it.
-    pub fn detach_others(&mut self, keep: &[u32]) -> Result<()> {
+    /// Detaches every program but those of `keep`, devices by index with the side whose programs they carry, and forgets the
+    /// other devices.
+    pub fn detach_others(&mut self, keep: &[(u32, Side)]) -> Result<()> {
+        let pins: BTreeSet<String> = keep
+            .iter()
+            .flat_map(|(ifindex, side)| side.programs().map(|(program, _)| link_pin(*ifindex, program)))
+            .collect();
         let mut devices =
             HashMap::<_, u32, Device>::try_from(self.ebpf.map_mut(map::DEVICES).context("map of devices")?)?;
-        let gone: Vec<u32> = devices.keys().filter_map(Result::ok).filter(|ifindex| !keep.contains(ifindex)).collect();
+        let gone: Vec<u32> =
+            devices.keys().filter_map(Result::ok).filter(|known| !keep.iter().any(|(kept, _)| kept == known)).collect();
         for ifindex in gone {
             devices.remove(&ifindex)?;
         }
         for pin in link_pins(&self.pins)? {
-            if !pin.file_name().and_then(link_ifindex).is_some_and(|ifindex| keep.contains(&ifindex)) {
+            if !pin.file_name().is_some_and(|name| name.to_str().is_some_and(|name| pins.contains(name))) {
                 fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
             }
         }
@@ -267,7 +273,7 @@ impl DataPlane {
     }
 
     fn attach_program(&mut self, device: &str, ifindex: u32, name: &str, direction: TcAttachType) -> Result<()> {
-        let pin = self.pins.join(format!("{ifindex}-{name}"));
+        let pin = self.pins.join(link_pin(ifindex, name));
         let program = classifier(&mut self.ebpf, name)?;
         if let Ok(old) = PinnedLink::from_pin(&pin) {
             let replaced = SchedClassifierLink::try_from(FdLink::from(old))
@@ -416,6 +422,10 @@ fn link_pins(pins: &Path) -> Result<Vec<PathBuf>> {
         .map(|entry| entry.path())
         .filter(|path| path.file_name().and_then(link_ifindex).is_some())
         .collect())
+}
+
+fn link_pin(ifindex: u32, program: &str) -> String {
+    format!("{ifindex}-{program}")
 }
 
 fn link_ifindex(name: &std::ffi::OsStr) -> Option<u32> {

@@ -97,13 +97,14 @@ impl Instance {
         let wanted: Vec<Step> = survey::attachments(&topology).collect();
         self.topology = topology;
         self.observed = observed;
-        if wanted.iter().map(Step::ifindex).ne(known.iter().map(Step::ifindex)) {
-            for step in wanted.iter().filter(|step| !known.iter().any(|known| known.ifindex() == step.ifindex())) {
+        if wanted.iter().map(Step::attachment).ne(known.iter().map(Step::attachment)) {
+            for step in wanted.iter().filter(|step| !known.iter().any(|known| known.attachment() == step.attachment()))
+            {
                 if let Step::Attach { link, side, device } = step {
                     start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *device)?;
                 }
             }
-            self.plane.detach_others(&wanted.iter().filter_map(Step::ifindex).collect::<Vec<_>>())?;
+            self.plane.detach_others(&wanted.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
             self.write_uplinks()?;
         }
         if elements_differ {

@@ -48,7 +48,7 @@ pub fn perform(
         }
     }
     let mut plane = plane.context("the programs are not loaded")?;
-    plane.detach_others(&steps.iter().filter_map(Step::ifindex).collect::<Vec<_>>())?;
+    plane.detach_others(&steps.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
     Ok(plane)
 }
 

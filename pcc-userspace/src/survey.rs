@@ -126,10 +126,10 @@ pub fn possible(topology: &Topology) -> Live {
 }
 
 impl Step {
-    /// The device of an attachment.
-    pub fn ifindex(&self) -> Option<u32> {
+    /// The device of an attachment, by index, and its programs.
+    pub fn attachment(&self) -> Option<(u32, Side)> {
         match self {
-            Self::Attach { link, .. } => Some(link.index),
+            Self::Attach { link, side, .. } => Some((link.index, *side)),
             Self::Load { .. } | Self::Change(_) => None,
         }
     }
