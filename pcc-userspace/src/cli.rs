@@ -5,18 +5,20 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::Signal;
 
 use crate::check::{self, Judgement};
 use crate::config::flags::ConfigFlags;
-use crate::config::{Config, Paths};
+use crate::config::{Config, Configuration, Paths};
 use crate::control::{self, Answer, Request};
 use crate::controller;
+use crate::dataplane::DataPlane;
 use crate::host::linux::Linux;
 use crate::instance::Instance;
 use crate::journal::{Journal, Lock};
 use crate::problem::Problem;
-use crate::routeros::dialect::Dialect;
-use crate::{survey, teardown};
+use crate::survey::{self, Step};
+use crate::{mirror, teardown};
 
 /// Multi-WAN load balancing by per-connection hash, with the classifier in the kernel.
 #[derive(Debug, Parser)]
@@ -89,9 +91,6 @@ struct Check {
     /// FILE is a RouterOS script, whatever its name.
     #[arg(long, requires = "file")]
     script: bool,
-    /// RouterOS version of a script that does not tell it.
-    #[arg(long, value_name = "VERSION", value_parser = dialect)]
-    dialect: Option<Dialect>,
     /// Warnings about a script fail too.
     #[arg(long)]
     strict: bool,
@@ -138,86 +137,120 @@ impl Cli {
 }
 
 fn run(flags: &Run) -> Result<()> {
-    let config = Config::load(&flags.config)?;
-    let paths = Paths::of(&config.instance);
+    let configuration = Configuration::load(&flags.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         // Before anything is changed, so that an impatient Ctrl-C cannot leave half a start behind.
         let interrupted = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let host = Box::new(Linux::open()?);
-        let (mut instance, warnings) =
-            Instance::start(config, paths, host, if flags.log_flows { LOG_INFO } else { 0 }, &mut |_| Ok(()))?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
+        let signals = [interrupted, terminated];
+        match configuration {
+            Configuration::Native(config) => run_native(*config, flags, signals).await,
+            Configuration::Mirror(config) => run_mirror(*config, flags, signals).await,
         }
-        if flags.log_flows {
-            log_packets(&mut instance)?;
-        }
-        let uplinks: Vec<&str> = instance.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
-        tracing::info!(
-            "ready: {} over {}{}",
-            instance.config.lans.join(", "),
-            uplinks.join(", "),
-            if instance.plane.adopted() { "; adopted the running data path" } else { "" }
-        );
-        let instance = controller::run(instance, [interrupted, terminated]).await?;
-        if flags.keep {
-            tracing::info!("stopped; the data path goes on, `pcc down` removes it");
-            return Ok(());
-        }
-        stopped(instance.stop())
     })
 }
 
-fn dialect(text: &str) -> Result<Dialect, String> {
-    match text {
-        "6" | "v6" => Ok(Dialect::V6),
-        "7" | "v7" => Ok(Dialect::V7),
-        _ => Err("v6 or v7".to_owned()),
+async fn run_native(config: Config, flags: &Run, signals: [Signal; 2]) -> Result<()> {
+    let paths = Paths::of(&config.instance);
+    let log_level = if flags.log_flows { LOG_INFO } else { 0 };
+    let (mut instance, warnings) =
+        Instance::start(config, paths, Box::new(Linux::open()?), log_level, &mut |_| Ok(()))?;
+    warn(&warnings);
+    if flags.log_flows {
+        log_packets(&mut instance)?;
+    }
+    let uplinks: Vec<&str> = instance.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
+    tracing::info!(
+        "ready: {} over {}{}",
+        instance.config.lans.join(", "),
+        uplinks.join(", "),
+        adopted(&instance.plane)
+    );
+    let instance = controller::run(instance, signals).await?;
+    if flags.keep { kept() } else { stopped(instance.stop()) }
+}
+
+async fn run_mirror(config: mirror::Config, flags: &Run, signals: [Signal; 2]) -> Result<()> {
+    let paths = Paths::of(&config.base.instance);
+    let host = Box::new(Linux::open()?);
+    let (instance, warnings) = mirror::instance::Instance::start(config, paths, host, 0, &mut |_| Ok(()))?;
+    warn(&warnings);
+    tracing::info!("ready: {}{}", instance.config.name, adopted(&instance.plane));
+    let instance = mirror::controller::run(instance, signals).await?;
+    if flags.keep { kept() } else { stopped(instance.stop()) }
+}
+
+fn adopted(plane: &DataPlane) -> &'static str {
+    if plane.adopted() { "; adopted the running data path" } else { "" }
+}
+
+fn kept() -> Result<()> {
+    tracing::info!("stopped; the data path goes on, `pcc down` removes it");
+    Ok(())
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 
+/// What a start would do, and what the operator should know.
+fn surveyed(flags: &ConfigFlags) -> Result<(Vec<Step>, Vec<String>)> {
+    let host = &mut Linux::open()?;
+    Ok(match Configuration::load(flags)? {
+        Configuration::Native(config) => {
+            let survey = survey::survey(&config, &Paths::of(&config.instance), host)?;
+            (survey.steps, survey.warnings)
+        }
+        Configuration::Mirror(config) => {
+            let survey = mirror::survey::survey(&config, &Paths::of(&config.base.instance), host)?;
+            (survey.steps, survey.warnings)
+        }
+    })
+}
+
 fn plan(flags: &ConfigFlags) -> Result<()> {
-    let config = Config::load(flags)?;
-    let survey = survey::survey(&config, &Paths::of(&config.instance), &mut Linux::open()?)?;
-    for warning in &survey.warnings {
-        tracing::warn!("{warning}");
-    }
+    let (steps, warnings) = surveyed(flags)?;
+    warn(&warnings);
     let mut out = std::io::stdout().lock();
-    for step in &survey.steps {
+    for step in &steps {
         writeln!(out, "{step}")?;
     }
     Ok(())
 }
 
 fn check(flags: Check) -> Result<()> {
-    let Check { file, script, dialect, strict, json, config: mut flags } = flags;
+    let Check { file, script, strict, json, config: mut flags } = flags;
     match file {
-        Some(file) if script || file.extension().is_some_and(|extension| extension == "rsc") => {
-            return check::script(&file, Judgement { dialect, strict, json });
+        Some(file) if script || flags.names_script(&file) => {
+            check::script(&file, Judgement { dialect: flags.dialect, strict, json })?;
+            if flags.map.is_empty() {
+                return Ok(());
+            }
+            flags.config = Some(file);
         }
         Some(file) => flags.config = Some(file),
         None => {}
     }
-    let config = Config::load(&flags)?;
-    let survey = survey::survey(&config, &Paths::of(&config.instance), &mut Linux::open()?)?;
-    for warning in &survey.warnings {
-        tracing::warn!("{warning}");
-    }
+    let (_, warnings) = surveyed(&flags)?;
+    warn(&warnings);
     tracing::info!("the configuration is valid and this host can run it");
     Ok(())
 }
 
 fn status(instance: &str, json: bool) -> Result<()> {
-    let Answer::Status(status) = control::ask(&Paths::of(instance).run, &Request::Status)? else {
-        anyhow::bail!("the controller answered something else");
+    let (document, table) = match control::ask(&Paths::of(instance).run, &Request::Status)? {
+        Answer::Status(status) => (serde_json::to_string_pretty(&status)?, status.table()),
+        Answer::Mirror(status) => (serde_json::to_string_pretty(&status)?, status.table()),
+        Answer::Done | Answer::Problem { .. } => anyhow::bail!("the controller answered something else"),
     };
     let mut out = std::io::stdout().lock();
     if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+        writeln!(out, "{document}")?;
     } else {
-        write!(out, "{}", status.table())?;
+        write!(out, "{table}")?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::mirror;
 use crate::problem::Problem;
 use crate::status::Status;
 
@@ -36,6 +37,8 @@ pub enum Request {
 pub enum Answer {
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Status`], of a RouterOS configuration.
+    Mirror(Box<mirror::status::Status>),
     /// Done.
     Done,
     /// Refused or failed; nothing changed.

@@ -24,18 +24,18 @@ use crate::survey;
 use crate::topology::Uplink;
 
 /// The host is looked at this often even if netlink says nothing.
-const RESYNC: Duration = Duration::from_secs(30);
+pub const RESYNC: Duration = Duration::from_secs(30);
 /// Netlink notices that come together are one event.
 const SETTLE: Duration = Duration::from_millis(5);
 
-/// Everything that can happen.
-enum Event {
+/// Everything that can happen. `K` names what is probed.
+pub enum Event<K> {
     /// SIGINT or SIGTERM.
     Stop,
     /// The host changed, or it is time to look.
     Host,
     /// A probe was answered: which one, and its sequence number.
-    Answered(Probed, u16),
+    Answered(K, u16),
     /// A probe is due, or lost.
     Due,
     /// The control socket was asked.
@@ -49,11 +49,11 @@ type Probed = (u32, Family);
 ///
 /// # Errors
 /// The means of watching the host fail; health checks that fail are losses, not errors.
-pub async fn run(mut instance: Instance, mut signals: [Signal; 2]) -> Result<Instance> {
-    let (answers, mut answered) = mpsc::channel(64);
-    let (asked_sender, mut asked) = mpsc::channel(16);
+pub async fn run(mut instance: Instance, signals: [Signal; 2]) -> Result<Instance> {
+    let (answers, answered) = mpsc::channel(64);
+    let (asked_sender, asked) = mpsc::channel(16);
     control::listen(&instance.paths.run, asked_sender)?;
-    let mut monitor = Monitor::new()?;
+    let mut sources = Sources { signals, monitor: Monitor::new()?, answered, asked };
     let mut health = Health::default();
     health.sync(&instance, &answers, Instant::now());
     // Something may have changed between the survey and the start of the watch.
@@ -62,7 +62,7 @@ pub async fn run(mut instance: Instance, mut signals: [Signal; 2]) -> Result<Ins
         let now = Instant::now();
         health.send_due(now);
         let deadline = health.next_deadline().unwrap_or(now + RESYNC).min(now + RESYNC);
-        match next(&mut signals, &mut monitor, &mut answered, &mut asked, deadline).await? {
+        match next(&mut sources, deadline).await? {
             Event::Stop => return Ok(instance),
             Event::Host => look(&mut instance, &mut health, &answers),
             Event::Answered(probed, sequence) => {
@@ -77,14 +77,21 @@ pub async fn run(mut instance: Instance, mut signals: [Signal; 2]) -> Result<Ins
     }
 }
 
-async fn next(
-    signals: &mut [Signal; 2],
-    monitor: &mut Monitor,
-    answered: &mut mpsc::Receiver<(Probed, u16)>,
-    asked: &mut mpsc::Receiver<Asked>,
-    deadline: Instant,
-) -> Result<Event> {
-    let [interrupt, terminate] = signals;
+/// Where events come from.
+pub struct Sources<K> {
+    /// SIGINT and SIGTERM.
+    pub signals: [Signal; 2],
+    /// Notices of the host.
+    pub monitor: Monitor,
+    /// Answers to probes.
+    pub answered: mpsc::Receiver<(K, u16)>,
+    /// Questions on the control socket.
+    pub asked: mpsc::Receiver<Asked>,
+}
+
+/// Waits for the next event, until `deadline` at most.
+pub async fn next<K>(sources: &mut Sources<K>, deadline: Instant) -> Result<Event<K>> {
+    let Sources { signals: [interrupt, terminate], monitor, answered, asked } = sources;
     tokio::select! {
         biased;
         _ = interrupt.recv() => Ok(Event::Stop),
@@ -124,7 +131,8 @@ fn answer(instance: &mut Instance, health: &Health, request: Request) -> Result<
     })
 }
 
-fn refusal(error: &anyhow::Error) -> Answer {
+/// An error as an answer.
+pub fn refusal(error: &anyhow::Error) -> Answer {
     let hint =
         error.chain().rev().find_map(|cause| cause.downcast_ref::<Problem>()).map(|problem| problem.hint.clone());
     Answer::Problem { message: format!("{error:#}"), hint: hint.unwrap_or_else(|| "see the controller's log".into()) }
@@ -255,7 +263,7 @@ impl Check {
         let probed = (uplink.id, family);
         let name = format!("{} {family}", uplink.config.name);
         let prober = path.0.and_then(|target| {
-            Prober::new(&uplink.config.device, path.1, mark, target)
+            Prober::new(Some(&uplink.config.device), path.1, mark, target)
                 .inspect_err(|error| tracing::error!("uplink {name}: no probes of {target}: {error}"))
                 .ok()
                 .map(Arc::new)
@@ -271,7 +279,7 @@ impl Check {
                 }
             })
         });
-        let machine = Machine::new(&uplink.config.check, prober.is_some(), uplink.has_carrier(), now);
+        let machine = Machine::new((&uplink.config.check).into(), prober.is_some(), uplink.has_carrier(), now);
         Self { probed, name, machine, path, prober, receiver }
     }
 

@@ -20,7 +20,7 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, Pod};
 use ipnet::IpNet;
 use pcc_ebpf::abi::{
-    ABI, BUCKETS, Counter, Device, Flow, FlowKey, IPV4, IPV6, Member4, Member6, STEPS, Settings, Step, Traffic, Uplink,
+    ABI, BUCKETS, Counter, Device, Flow, FlowKey, IPV4, IPV6, Member4, Member6, Op, STEPS, Settings, Step, Traffic, Uplink,
     bucket_index, map, program,
 };
 use pcc_ebpf::flow;
@@ -32,6 +32,9 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 
 /// Place of our filters where the kernel has no TCX. The priority is below the first that the kernel hands out.
 const CLSACT: (u16, TcHandle) = (0xbfff, TcHandle::new(0, 1));
+
+/// Numbers of sets are below this.
+pub const SET_SPACE: u32 = 1 << 16;
 
 /// The loaded programs and their maps.
 pub struct DataPlane {
@@ -163,37 +166,50 @@ impl DataPlane {
             };
         }
         let map = self.ebpf.map_mut(map::BYPASS4).context("map of the bypass list")?;
-        sync_trie(LpmTrie::<_, u32, u32>::try_from(map)?, &wanted4)?;
+        sync_trie(LpmTrie::<_, u32, u32>::try_from(map)?, &wanted4, |_| true)?;
         let map = self.ebpf.map_mut(map::BYPASS6).context("map of the bypass list")?;
-        sync_trie(LpmTrie::<_, [u32; 4], u32>::try_from(map)?, &wanted6)
+        sync_trie(LpmTrie::<_, [u32; 4], u32>::try_from(map)?, &wanted6, |_| true)
     }
 
-    /// Puts new rules in force, in one step: the program that is not in use is written, then the switch is thrown. Decisions
-    /// by the old ones are forgotten.
+    /// Puts new rules with their sets (numbers below [`SET_SPACE`] with prefixes) in force, in one step: the program that is
+    /// not in use is written beside sets of its own, then the switch is thrown. Decisions by the old rules are forgotten.
+    /// `first` are the first steps of the IPv4 and of the IPv6 rules.
     ///
     /// # Errors
-    /// More than [`STEPS`] steps.
-    pub fn publish_steps(&mut self, steps: &[Step], first4: u32, first6: u32) -> Result<()> {
+    /// More than [`STEPS`] steps, or more members of sets than the maps can hold.
+    pub fn publish_rules(&mut self, steps: &[Step], first: [u32; 2], sets: &[(u32, Vec<IpNet>)]) -> Result<()> {
         anyhow::ensure!(steps.len() <= STEPS as usize, "{} steps are more than {STEPS}", steps.len());
         let mut settings = self.settings()?;
-        let next = settings.active_steps ^ 1;
+        let (old, next) = (settings.active_steps, settings.active_steps ^ 1);
+        self.sync_sets(next, sets)?;
         let mut map = self.array_mut::<Step>(map::STEPS)?;
         for (index, step) in (next * STEPS..).zip(steps) {
-            map.set(index, step, 0)?;
+            let is_set = [Op::SourceSet, Op::DestinationSet].iter().any(|op| step.op == *op as u32);
+            let low = if is_set { next * SET_SPACE + step.low } else { step.low };
+            map.set(index, Step { low, ..*step }, 0)?;
         }
         settings.active_steps = next;
-        (settings.first_step4, settings.first_step6) = (first4, first6);
+        [settings.first_step4, settings.first_step6] = first;
+        settings.rules_generation = settings.rules_generation.wrapping_add(1);
+        self.set_settings(&settings)?;
+        self.sync_sets(old, &[])
+    }
+
+    /// Makes the sets of the rules in force exactly `sets`. Decisions that rest on them are forgotten.
+    pub fn set_sets(&mut self, sets: &[(u32, Vec<IpNet>)]) -> Result<()> {
+        let mut settings = self.settings()?;
+        self.sync_sets(settings.active_steps, sets)?;
         settings.rules_generation = settings.rules_generation.wrapping_add(1);
         self.set_settings(&settings)
     }
 
-    /// Makes the sets exactly `sets`: numbers with their prefixes.
-    pub fn set_sets(&mut self, sets: &[(u32, Vec<IpNet>)]) -> Result<()> {
+    /// Makes the sets of one of the two programs exactly `sets`.
+    fn sync_sets(&mut self, space: u32, sets: &[(u32, Vec<IpNet>)]) -> Result<()> {
         const SET_BITS: u32 = 32;
         let mut wanted4 = BTreeSet::new();
         let mut wanted6 = BTreeSet::new();
         for (number, prefixes) in sets {
-            let set = number.to_be();
+            let set = (space * SET_SPACE + number).to_be();
             for prefix in prefixes {
                 let length = SET_BITS + u32::from(prefix.prefix_len());
                 let address = flow::words(prefix.network());
@@ -203,10 +219,11 @@ impl DataPlane {
                 };
             }
         }
+        let is_here = |set: u32| u32::from_be(set) / SET_SPACE == space;
         let map = self.ebpf.map_mut(map::SETS4).context("map of sets")?;
-        sync_trie(LpmTrie::<_, Member4, u32>::try_from(map)?, &wanted4)?;
+        sync_trie(LpmTrie::<_, Member4, u32>::try_from(map)?, &wanted4, |key| is_here(key.set))?;
         let map = self.ebpf.map_mut(map::SETS6).context("map of sets")?;
-        sync_trie(LpmTrie::<_, Member6, u32>::try_from(map)?, &wanted6)
+        sync_trie(LpmTrie::<_, Member6, u32>::try_from(map)?, &wanted6, |key| is_here(key.set))
     }
 
     /// The cached decision for a flow.
@@ -432,9 +449,14 @@ fn link_ifindex(name: &std::ffi::OsStr) -> Option<u32> {
     name.to_str()?.split_once('-')?.0.parse().ok()
 }
 
-fn sync_trie<K: Pod + Ord>(mut trie: LpmTrie<&mut MapData, K, u32>, wanted: &BTreeSet<(u32, K)>) -> Result<()> {
-    let present: BTreeSet<(u32, K)> =
-        trie.keys().filter_map(Result::ok).map(|key| (key.prefix_len(), key.data())).collect();
+/// Makes the keys that are `ours` exactly `wanted`.
+fn sync_trie<K: Pod + Ord>(
+    mut trie: LpmTrie<&mut MapData, K, u32>,
+    wanted: &BTreeSet<(u32, K)>,
+    ours: impl Fn(&K) -> bool,
+) -> Result<()> {
+    let keys = trie.keys().filter_map(Result::ok).map(|key| (key.prefix_len(), key.data()));
+    let present: BTreeSet<(u32, K)> = keys.filter(|(_, key)| ours(key)).collect();
     for (length, prefix) in wanted.difference(&present) {
         trie.insert(&Key::new(*length, *prefix), 1, 0)?;
     }

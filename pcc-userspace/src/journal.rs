@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::mirror::names::Names;
@@ -24,9 +25,15 @@ pub struct Journal {
     pub priority_base: u32,
     /// Uplink ids by name; of a RouterOS configuration the numbers of its interfaces.
     pub ids: BTreeMap<String, u32>,
+    /// The instance runs a RouterOS configuration.
+    #[serde(default)]
+    pub mirror: bool,
     /// Numbers of the marks of a RouterOS configuration.
     #[serde(default)]
     pub names: Names,
+    /// Addresses that we added, with their devices.
+    #[serde(default)]
+    pub addresses: Vec<(String, IpNet)>,
     /// Devices that carry our programs.
     pub devices: Vec<String>,
     /// Devices to which we added a clsact qdisc.
@@ -80,6 +87,19 @@ impl Journal {
             fs::rename(file.0, &path)
         };
         write().with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Nothing is there yet, or a configuration of the same kind.
+    pub fn is_free_for(&self, mirror: bool) -> bool {
+        self.mark_mask == 0 || self.mirror == mirror
+    }
+
+    /// The other kind of configuration still runs: its marks mean something else.
+    pub fn refuse_other_kind(instance: &str) -> Problem {
+        Problem::new(
+            format!("the data path of instance `{instance}` runs another kind of configuration"),
+            format!("`pcc down --instance {instance}` ends it"),
+        )
     }
 
     /// Remembers devices to which we added a clsact qdisc; true if one of them is new.

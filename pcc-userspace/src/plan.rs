@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::config::Config;
 use crate::config::check::RANGE;
 use crate::host::{Change, Family, NextHop, Observed, PROTOCOL, Route, RouteKind, Rule, TABLE_MAIN};
+use crate::problem::Problem;
 use crate::topology::{Topology, Uplink, is_default};
 
 /// Tables and rules of the instance, relative to its bases.
@@ -90,6 +91,14 @@ pub fn clear_routing(table_base: u32, priority_base: u32, observed: &Observed) -
     let routes =
         observed.routes.iter().filter(|route| is_our_route(table_base, route)).cloned().map(Change::RemoveRoute);
     rules.chain(routes).collect()
+}
+
+/// Somebody else's routes or rules stand where ours would.
+pub fn tables_taken(table_base: u32, priority_base: u32) -> Problem {
+    Problem::new(
+        format!("another instance uses routing tables from {table_base} or rule priorities from {priority_base}"),
+        "end it with `pcc down --instance NAME`, or give this one its own `table_base` and `rule_priority`",
+    )
 }
 
 /// The kernel settings that balancing needs, where `current` (by key below `/proc/sys`) differs. The order matters:

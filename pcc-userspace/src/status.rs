@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::dataplane::DataPlane;
 use crate::host::Family;
 use crate::instance::Instance;
 
@@ -105,12 +106,7 @@ impl Status {
             pid: std::process::id(),
             hash: instance.config.hash.name().to_owned(),
             uplinks,
-            counters: instance
-                .plane
-                .counters()?
-                .into_iter()
-                .map(|(counter, value)| (counter.name().to_owned(), value))
-                .collect(),
+            counters: counters(&instance.plane)?,
         })
     }
 
@@ -179,19 +175,20 @@ impl Status {
                 );
             }
         }
-        let counters: Vec<String> = self
-            .counters
-            .iter()
-            .filter(|(_, value)| *value != 0)
-            .map(|(name, value)| format!("{name} {value}"))
-            .collect();
-        let _ = writeln!(
-            text,
-            "\npackets: {}",
-            if counters.is_empty() { "none yet".to_owned() } else { counters.join(", ") }
-        );
-        text
+        text + &counter_line(&self.counters)
     }
+}
+
+/// Counters of the data path by name.
+pub fn counters(plane: &DataPlane) -> Result<Vec<(String, u64)>> {
+    Ok(plane.counters()?.into_iter().map(|(counter, value)| (counter.name().to_owned(), value)).collect())
+}
+
+/// The line of those counters that are not 0, behind an empty one.
+pub fn counter_line(counters: &[(String, u64)]) -> String {
+    let counters: Vec<String> =
+        counters.iter().filter(|(_, value)| *value != 0).map(|(name, value)| format!("{name} {value}")).collect();
+    format!("\npackets: {}\n", if counters.is_empty() { "none yet".to_owned() } else { counters.join(", ") })
 }
 
 fn percent(share: f64) -> String {
@@ -199,7 +196,7 @@ fn percent(share: f64) -> String {
 }
 
 /// Decimal units, as on the uplink's bill.
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let mut value = count as f64;
     for unit in ["B", "kB", "MB", "GB", "TB"] {
         if value < 1000.0 || unit == "TB" {

@@ -10,7 +10,7 @@ use crate::dataplane::Side;
 use crate::host::{Change, Family, Host, Link, Observed, clash};
 use crate::journal::Journal;
 use crate::plan::{self, Live};
-use crate::problem::{Problem, Problems};
+use crate::problem::Problems;
 use crate::ruleset;
 use crate::sources::UsualSources;
 use crate::topology::{self, Topology, Uplink};
@@ -62,6 +62,9 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     let known = Journal::load(&paths.run)?;
     let taken = known.is_none() && !plan::clear_routing(config.table_base, config.priority_base, &observed).is_empty();
     let mut journal = known.unwrap_or_default();
+    if !journal.is_free_for(false) {
+        return Err(Journal::refuse_other_kind(&config.instance).into());
+    }
     journal.ids = topology::assign_ids(config, &journal.ids);
     journal.mark_mask = config.marks.mask();
     journal.table_base = config.table_base;
@@ -69,13 +72,7 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     let topology = topology::resolve(config, &journal.ids, &observed);
     let mut problems = topology::problems(config, &topology, &observed);
     if taken {
-        problems.push(Problem::new(
-            format!(
-                "another instance uses routing tables from {} or rule priorities from {}",
-                config.table_base, config.priority_base
-            ),
-            "end it with `pcc down --instance NAME`, or give this one its own `table_base` and `rule_priority`",
-        ));
+        problems.push(plan::tables_taken(config.table_base, config.priority_base));
     }
     let table = ruleset::table_name(&config.instance);
     let clashes = clash::clashes(&host.mark_uses(&table, &observed)?, config.marks.mask());

@@ -27,6 +27,9 @@ pub fn teardown(host: &mut dyn Host, paths: &Paths, journal: &Journal) -> Result
         }
         Err(error) => note(Err(error)),
     }
+    for (device, address) in &journal.addresses {
+        note(host.apply(&Change::RemoveAddress { device: device.clone(), address: *address }));
+    }
     for saved in journal.sysctls.iter().rev() {
         let now = host.sysctl(&saved.key).ok().flatten();
         let ours = saved.written.is_none() || saved.written == now;

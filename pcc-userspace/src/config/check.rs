@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use pcc_ebpf::abi::MarkLayout;
 use pcc_ebpf::classify::HashFields;
 
-use super::Config;
 use super::file::{At, Draft, Place, Source};
+use super::{Base, Config};
 use crate::problem::Problem;
 
 mod uplink;
@@ -27,21 +27,27 @@ const NAME_LENGTH: usize = 32;
 pub fn check(draft: &Draft, source: Source<'_>) -> Result<Config, Vec<Problem>> {
     let mut checker = Checker { source, problems: Vec::new() };
     let marks = checker.marks(draft.mark_mask.as_ref());
+    let Base { instance, seed, flow_entries, table_base, priority_base } = checker.base(draft);
     let config = Config {
-        instance: checker.instance(draft.instance.as_ref()),
+        instance,
         uplinks: checker.uplinks(&draft.uplink, marks),
         lans: checker.lans(draft),
         hash: checker.hash(draft.hash.as_ref()),
-        seed: checker.number(draft.seed.as_ref(), "seed", 0..=u32::MAX),
+        seed,
         marks: marks.unwrap_or(MarkLayout::DEFAULT),
         bypass: checker.bypass(draft),
-        flow_entries: checker.number(draft.flow_entries.as_ref(), "flow_entries", 64..=1 << 24),
-        table_base: checker.table_base(draft.table_base.as_ref()),
-        priority_base: checker
-            .number(draft.rule_priority.as_ref(), "rule_priority", 1..=PRIORITY_MAIN - RANGE)
-            .unwrap_or(Config::PRIORITY_BASE),
+        flow_entries,
+        table_base,
+        priority_base,
     };
     if checker.problems.is_empty() { Ok(config) } else { Err(checker.problems) }
+}
+
+/// Checks what every kind of configuration has, as [`check`] does.
+pub fn base(draft: &Draft, source: Source<'_>) -> Result<Base, Vec<Problem>> {
+    let mut checker = Checker { source, problems: Vec::new() };
+    let base = checker.base(draft);
+    if checker.problems.is_empty() { Ok(base) } else { Err(checker.problems) }
 }
 
 struct Checker<'a> {
@@ -55,6 +61,18 @@ impl Checker<'_> {
         // What was written may hold anything, and a message is one line.
         let message = message.replace(|character: char| character.is_control(), "\u{fffd}");
         self.problems.push(Problem::new(message, hint));
+    }
+
+    fn base(&mut self, draft: &Draft) -> Base {
+        Base {
+            instance: self.instance(draft.instance.as_ref()),
+            seed: self.number(draft.seed.as_ref(), "seed", 0..=u32::MAX),
+            flow_entries: self.number(draft.flow_entries.as_ref(), "flow_entries", 64..=1 << 24),
+            table_base: self.table_base(draft.table_base.as_ref()),
+            priority_base: self
+                .number(draft.rule_priority.as_ref(), "rule_priority", 1..=PRIORITY_MAIN - RANGE)
+                .unwrap_or(Config::PRIORITY_BASE),
+        }
     }
 
     fn number(&mut self, at: Option<&At<i64>>, key: &str, range: RangeInclusive<u32>) -> Option<u32> {

@@ -1,19 +1,20 @@
 //! The flags that `run`, `plan` and `check` share. They are laid over what the file says.
 
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
 
 use super::file::{At, Draft, Place, UplinkDraft, Words};
 use crate::problem::Problem;
+use crate::routeros::dialect::Dialect;
 
 /// Configuration by flags.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Configuration")]
 pub struct ConfigFlags {
-    /// Configuration file (TOML).
+    /// Configuration file: TOML, or a RouterOS script or export (`.rsc`).
     ///
     /// Flags are laid over it: `--wan` and `--lan` replace the lists of the file, though an uplink that the file
     /// describes keeps its settings; `--bypass` adds to the file; every other flag overrides the file's value.
@@ -88,6 +89,20 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "NUMBER", value_parser = number)]
     pub flow_entries: Option<i64>,
 
+    /// Linux devices of a RouterOS script's interfaces: `ether1=eth0,bridge=br-lan`. May be repeated.
+    ///
+    /// An interface that has the name of a device of this host needs no mapping.
+    #[arg(long, value_name = "INTERFACE=DEVICE", value_delimiter = ',', help_heading = "RouterOS scripts")]
+    pub map: Vec<Assignment>,
+
+    /// RouterOS version of a script that does not tell it: v6 or v7.
+    #[arg(long, value_name = "VERSION", value_parser = dialect, help_heading = "RouterOS scripts")]
+    pub dialect: Option<Dialect>,
+
+    /// Add the addresses of a RouterOS script that the host lacks, and remove them at the end.
+    #[arg(long, help_heading = "RouterOS scripts")]
+    pub addresses: bool,
+
     /// Name of the instance, which separates lock, socket, pins and nftables table [default: default].
     #[arg(long, value_name = "NAME")]
     pub instance: Option<String>,
@@ -112,6 +127,42 @@ impl FromStr for Assignment {
 }
 
 impl ConfigFlags {
+    /// The file at `path` is a RouterOS script.
+    pub fn names_script(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("rsc"))
+    }
+
+    /// Refuses the flags that only scripts have.
+    pub fn script_only(&self, reason: &str) -> Vec<Problem> {
+        let given =
+            [("--map", !self.map.is_empty()), ("--dialect", self.dialect.is_some()), ("--addresses", self.addresses)];
+        let refuse = |flag: &str| Problem::new(format!("`{flag}` {reason}"), "`--config FILE.rsc` names one");
+        given.iter().filter(|(_, given)| *given).map(|(flag, _)| refuse(flag)).collect()
+    }
+
+    /// Refuses the flags that scripts answer themselves.
+    pub fn native_only(&self) -> Vec<Problem> {
+        let given = [
+            ("--wan", !self.wan.is_empty()),
+            ("--lan", !self.lan.is_empty()),
+            ("--weights", !self.weights.is_empty()),
+            ("--hash", self.hash.is_some()),
+            ("--gateway", !self.gateway.is_empty()),
+            ("--nat", !self.nat.is_empty()),
+            ("--check", !self.check.is_empty()),
+            ("--check-timeout", self.check_timeout.is_some()),
+            ("--check-count", self.check_count.is_some()),
+            ("--bypass", !self.bypass.is_empty()),
+        ];
+        let refuse = |flag: &str| {
+            Problem::new(
+                format!("`{flag}` does not go with a RouterOS script"),
+                "change the script, or leave the flag out",
+            )
+        };
+        given.iter().filter(|(_, given)| *given).map(|(flag, _)| refuse(flag)).collect()
+    }
+
     /// Lays the flags over `draft`. The problems are those that only flags can have.
     pub fn apply(&self, draft: &mut Draft) -> Vec<Problem> {
         if !self.wan.is_empty() {
@@ -205,6 +256,15 @@ fn each(
         }
     }
     problems
+}
+
+/// `v6` or `v7`.
+pub fn dialect(text: &str) -> Result<Dialect, String> {
+    match text {
+        "6" | "v6" => Ok(Dialect::V6),
+        "7" | "v7" => Ok(Dialect::V7),
+        _ => Err("v6 or v7".to_owned()),
+    }
 }
 
 fn count(number: usize, noun: &str) -> String {

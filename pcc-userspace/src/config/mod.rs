@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use pcc_ebpf::abi::MarkLayout;
 use pcc_ebpf::classify::HashFields;
 
+use crate::mirror;
 use crate::problem::{Problem, Problems};
 
 pub mod check;
@@ -43,6 +44,64 @@ pub struct Config {
     pub priority_base: u32,
 }
 
+/// What every kind of configuration has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// [`Config::instance`].
+    pub instance: String,
+    /// [`Config::seed`].
+    pub seed: Option<u32>,
+    /// [`Config::flow_entries`].
+    pub flow_entries: Option<u32>,
+    /// [`Config::table_base`].
+    pub table_base: u32,
+    /// [`Config::priority_base`].
+    pub priority_base: u32,
+}
+
+impl Default for Base {
+    fn default() -> Self {
+        Self {
+            instance: Config::INSTANCE.to_owned(),
+            seed: None,
+            flow_entries: None,
+            table_base: Config::TABLE_BASE,
+            priority_base: Config::PRIORITY_BASE,
+        }
+    }
+}
+
+/// Both kinds of configuration.
+#[derive(Clone, Debug)]
+pub enum Configuration {
+    /// Uplinks and weights.
+    Native(Box<Config>),
+    /// A RouterOS configuration.
+    Mirror(Box<mirror::Config>),
+}
+
+impl Configuration {
+    /// The configuration that the flags and the file named by them describe.
+    ///
+    /// # Errors
+    /// [`Problems`], or a file that cannot be read.
+    pub fn load(flags: &flags::ConfigFlags) -> anyhow::Result<Self> {
+        let Some(path) = &flags.config else {
+            return Ok(Self::Native(Box::new(Config::build(flags, file::Source::default())?)));
+        };
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| {
+            Problem::new(format!("cannot read `{name}`: {error}"), "`--config` names a TOML file or a RouterOS script")
+        })?;
+        if flags.names_script(path) {
+            return Ok(Self::Mirror(Box::new(mirror::Config::build(flags, &name, &bytes)?)));
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Problem::new(format!("`{name}` is no UTF-8 text"), "TOML files are UTF-8"))?;
+        Ok(Self::Native(Box::new(Config::build(flags, file::Source { name: &name, text: &text })?)))
+    }
+}
+
 impl Config {
     /// Default of [`Self::instance`].
     pub const INSTANCE: &str = "default";
@@ -53,20 +112,11 @@ impl Config {
     /// Default of [`Self::priority_base`].
     pub const PRIORITY_BASE: u32 = 32_500;
 
-    /// The configuration that the flags and the file named by them describe. Fails with [`Problems`], or if the file
-    /// cannot be read.
-    pub fn load(flags: &flags::ConfigFlags) -> anyhow::Result<Self> {
-        let Some(path) = &flags.config else { return Ok(Self::build(flags, file::Source::default())?) };
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Problem::new(format!("cannot read `{}`: {error}", path.display()), "`--config` names a TOML file")
-        })?;
-        Ok(Self::build(flags, file::Source { name: &path.display().to_string(), text: &text })?)
-    }
-
-    /// [`Self::load`] without reading: `source` is the file, empty if there is none.
+    /// The configuration that `flags`, laid over `source`, the file (empty if there is none), describe.
     pub fn build(flags: &flags::ConfigFlags, source: file::Source<'_>) -> Result<Self, Problems> {
         let mut draft = file::parse(source).map_err(|problem| Problems(vec![problem]))?;
         let mut problems = flags.apply(&mut draft);
+        problems.extend(flags.script_only("needs a RouterOS script"));
         match check::check(&draft, source) {
             Ok(config) if problems.is_empty() => return Ok(config),
             Ok(_) => {}

@@ -24,7 +24,8 @@ use crate::config::Check;
 pub struct Machine {
     interval: Duration,
     timeout: Duration,
-    count: u32,
+    losses: u32,
+    answers: u32,
     pings: bool,
     carrier: bool,
     state: State,
@@ -34,6 +35,25 @@ pub struct Machine {
     waiting: VecDeque<Waiting>,
     next_at: Instant,
     next_sequence: u16,
+}
+
+/// How often is probed, and what counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Between two probes.
+    pub interval: Duration,
+    /// Until an unanswered probe is lost.
+    pub timeout: Duration,
+    /// Lost probes in a row that mean "down", at least 1.
+    pub losses: u32,
+    /// Answered probes in a row that mean "up", at least 1.
+    pub answers: u32,
+}
+
+impl From<&Check> for Timing {
+    fn from(check: &Check) -> Self {
+        Self { interval: check.interval, timeout: check.timeout, losses: check.count, answers: check.count }
+    }
 }
 
 /// What is known about an uplink.
@@ -103,16 +123,17 @@ enum Run {
 
 impl Machine {
     /// The state at `now`. `pings` is false if there is nothing to ping.
-    pub fn new(check: &Check, pings: bool, carrier: bool, now: Instant) -> Self {
+    pub fn new(timing: Timing, pings: bool, carrier: bool, now: Instant) -> Self {
         let state = match (carrier, pings) {
             (false, _) => State::Down(Reason::NoCarrier),
             (true, true) => State::Unknown,
             (true, false) => State::Up,
         };
         Self {
-            interval: check.interval,
-            timeout: check.timeout,
-            count: check.count,
+            interval: timing.interval,
+            timeout: timing.timeout,
+            losses: timing.losses,
+            answers: timing.answers,
             pings,
             carrier,
             state,
@@ -193,7 +214,7 @@ impl Machine {
         self.ever_answered = true;
         let answers = if let Run::Answers(answers) = self.run { answers.saturating_add(1) } else { 1 };
         self.run = Run::Answers(answers);
-        if answers >= self.count {
+        if answers >= self.answers {
             self.state = State::Up;
         }
     }
@@ -201,7 +222,7 @@ impl Machine {
     fn lost(&mut self) {
         let losses = if let Run::Losses(losses) = self.run { losses.saturating_add(1) } else { 1 };
         self.run = Run::Losses(losses);
-        if losses >= self.count {
+        if losses >= self.losses {
             self.state = State::Down(if self.ever_answered { Reason::Silent } else { Reason::NeverAnswered });
         }
     }

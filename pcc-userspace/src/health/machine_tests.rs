@@ -18,7 +18,7 @@ struct Bench {
 impl Bench {
     fn new(pings: bool, carrier: bool) -> Self {
         let now = Instant::now();
-        Self { machine: Machine::new(&CHECK, pings, carrier, now), now }
+        Self { machine: Machine::new((&CHECK).into(), pings, carrier, now), now }
     }
 
     fn handle(&mut self, event: Event) -> Option<State> {
@@ -178,7 +178,7 @@ proptest! {
     ) {
         let check = Check { timeout: Duration::from_millis(timeout), count, ..CHECK };
         let mut now = Instant::now();
-        let mut machine = Machine::new(&check, pings, carrier, now);
+        let mut machine = Machine::new((&check).into(), pings, carrier, now);
         let mut model = Model { pings, carrier, flapped: !carrier, probes: vec![], outcomes: vec![], ever_answered: false };
         for step in steps {
             let before = machine.state();

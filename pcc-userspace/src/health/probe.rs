@@ -40,7 +40,7 @@ impl Prober {
     /// uplink in host order: the device alone does not lead the kernel to the uplink's gateway, nor does the mark alone keep
     /// the ping on the device. Fails without `CAP_NET_RAW` and `CAP_NET_ADMIN`, or if there is no such device. A device that
     /// was removed and made again needs a new prober.
-    pub fn new(device: &str, ifindex: u32, mark: u32, target: IpAddr) -> io::Result<Self> {
+    pub fn new(device: Option<&str>, ifindex: u32, mark: u32, target: IpAddr) -> io::Result<Self> {
         let (domain, protocol, target) = match target {
             IpAddr::V4(address) => (Domain::IPV4, Protocol::ICMPV4, SocketAddr::from((address, 0))),
             IpAddr::V6(address) => {
@@ -50,7 +50,7 @@ impl Prober {
         };
         let socket = Socket::new(domain, Type::RAW.nonblocking(), Some(protocol))?;
         socket.set_mark(mark)?;
-        socket.bind_device(Some(device.as_bytes()))?;
+        socket.bind_device(device.map(str::as_bytes))?;
         let identity = Identity(RandomState::new().build_hasher().finish());
         Ok(Self { socket: UdpSocket::from_std(socket.into())?, target, identity, start: Instant::now() })
     }

@@ -9,6 +9,12 @@ impl Display for Change {
     fn fmt(&self, out: &mut Formatter<'_>) -> Result {
         match self {
             Self::Sysctl { key, value } => write!(out, "sysctl -w {}={value}", dotted(key)),
+            Self::AddAddress { device, address } => {
+                write!(out, "ip {} address add {address} dev {device}", Family::of(address.addr()).flag())
+            }
+            Self::RemoveAddress { device, address } => {
+                write!(out, "ip {} address del {address} dev {device}", Family::of(address.addr()).flag())
+            }
             Self::AddRoute(route) => write!(out, "ip {} route append {route}", route.family().flag()),
             Self::RemoveRoute(route) => write!(out, "ip {} route del {route}", route.family().flag()),
             Self::AddRule(rule) => write!(out, "ip {} rule add {rule}", rule.family.flag()),

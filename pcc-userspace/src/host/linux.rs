@@ -44,6 +44,11 @@ impl Linux {
             .collect())
     }
 
+    fn ifindex(&mut self, device: &str) -> Result<u32> {
+        let link = self.links()?.into_iter().find(|link| link.name == device);
+        Ok(link.with_context(|| format!("no interface `{device}`"))?.index)
+    }
+
     fn routes(&mut self, family: Family, devices: &BTreeMap<u32, String>) -> Result<Vec<Route>> {
         let mut query = RouteMessage::default();
         query.header.address_family = message::address_family(family);
@@ -111,6 +116,15 @@ impl Linux {
     fn perform(&mut self, change: &Change) -> Result<()> {
         match change {
             Change::Sysctl { key, value } => sysctl::write(key, value),
+            Change::AddAddress { device, address } => {
+                let message = message::address_message(self.ifindex(device)?, *address);
+                self.netlink.request(Message::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL, &[Errno::EXIST])
+            }
+            Change::RemoveAddress { device, address } => {
+                let Ok(ifindex) = self.ifindex(device) else { return Ok(()) };
+                let gone = [&GONE[..], &[Errno::ADDRNOTAVAIL]].concat();
+                self.netlink.request(Message::DelAddress(message::address_message(ifindex, *address)), 0, &gone)
+            }
             // Without `append` the kernel would refuse a second device for a destination.
             Change::AddRoute(route) => {
                 let request = Message::NewRoute(message::route_message(route));

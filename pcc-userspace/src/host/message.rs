@@ -66,6 +66,22 @@ pub fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
+/// The message that gives a device an address, or takes it away.
+pub fn address_message(ifindex: u32, address: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = address_family(Family::of(address.addr()));
+    message.header.prefix_len = address.prefix_len();
+    message.header.index = ifindex;
+    message.attributes.push(AddressAttribute::Local(address.addr()));
+    message.attributes.push(AddressAttribute::Address(address.addr()));
+    if let IpNet::V4(network) = address
+        && network.prefix_len() < 31
+    {
+        message.attributes.push(AddressAttribute::Broadcast(network.broadcast()));
+    }
+    message
+}
+
 /// A route; `None` for those that [`super::Observed::routes`] leaves out. `devices` names the devices by index.
 pub fn route(message: &RouteMessage, devices: &BTreeMap<u32, String>) -> Option<Route> {
     let header = &message.header;

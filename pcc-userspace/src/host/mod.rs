@@ -204,6 +204,20 @@ pub enum Change {
         /// Value without a line end.
         value: String,
     },
+    /// Gives a device an address.
+    AddAddress {
+        /// The device.
+        device: String,
+        /// The address with the length of its prefix.
+        address: IpNet,
+    },
+    /// Takes it away.
+    RemoveAddress {
+        /// The device.
+        device: String,
+        /// The address with the length of its prefix.
+        address: IpNet,
+    },
     /// Adds a route beside others to the same destination (`ip route append`), or replaces nothing if it is there.
     AddRoute(Route),
     /// Removes exactly this route.

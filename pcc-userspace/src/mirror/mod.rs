@@ -9,4 +9,15 @@
 //!
 //! What cannot be mirrored exactly is an error at its line, or a note; nothing is approximated in silence.
 
+pub mod blueprint;
+pub mod compile;
+pub mod config;
+pub mod controller;
+pub mod instance;
 pub mod names;
+pub mod netfilter;
+pub mod routes;
+pub mod status;
+pub mod survey;
+
+pub use config::Config;

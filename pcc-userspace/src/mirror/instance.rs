@@ -1,0 +1,156 @@
+//! One running RouterOS configuration: start, reconcile, stop. Synchronous; [`super::controller`] says when.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+
+use super::Config;
+use super::blueprint::Blueprint;
+use super::routes::{Watch, WatchKey};
+use super::survey::{self, Survey};
+use crate::config::Paths;
+use crate::dataplane::{self, DataPlane};
+use crate::host::{Change, Host, Observed};
+use crate::journal::{Journal, Lock};
+use crate::start;
+use crate::survey::Step;
+use crate::teardown;
+
+/// A started instance.
+pub struct Instance {
+    /// What the user asked for.
+    pub config: Config,
+    /// Where things are kept.
+    pub paths: Paths,
+    /// The configuration, compiled.
+    pub blueprint: Blueprint,
+    /// The kernel programs.
+    pub plane: DataPlane,
+    /// The host when it was last looked at.
+    pub observed: Observed,
+    /// What is watched and does not answer.
+    pub down: BTreeSet<WatchKey>,
+    host: Box<dyn Host>,
+    journal: Journal,
+    _lock: Lock,
+}
+
+impl Instance {
+    /// Takes the lock, surveys the host and performs the steps, as [`crate::instance::Instance::start`] does.
+    ///
+    /// # Errors
+    /// Everything is undone then, unless a data path of an earlier run was adopted: that one keeps running.
+    pub fn start(
+        config: Config,
+        paths: Paths,
+        mut host: Box<dyn Host>,
+        log_level: u8,
+        before: &mut dyn FnMut(&Step) -> Result<()>,
+    ) -> Result<(Self, Vec<String>)> {
+        let survey = survey::survey(&config, &paths, host.as_mut())?;
+        let lock = Lock::take(&paths.run, &config.base.instance)?;
+        let adopting = dataplane::pinned_flow_entries(&paths.pins).is_some();
+        let mut journal = survey.journal.clone();
+        let load = |host: &dyn Host| load(&config, &paths, host, &survey, log_level);
+        match start::perform(&survey.steps, &survey.observed, &paths, host.as_mut(), &mut journal, &load, before) {
+            Ok(plane) => {
+                let Survey { observed, blueprint, warnings, .. } = survey;
+                let down = BTreeSet::new();
+                Ok((Self { config, paths, blueprint, plane, observed, down, host, journal, _lock: lock }, warnings))
+            }
+            Err(error) => {
+                if !adopting {
+                    let undone = teardown::teardown(host.as_mut(), &paths, &journal);
+                    for error in undone.err().into_iter().flatten() {
+                        tracing::error!("undoing a failed start: {error:#}");
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks at the host again and repairs what differs: settings, routes, rules, sets of addresses, attachments.
+    pub fn reconcile(&mut self) -> Result<()> {
+        let observed = self.host.observe()?;
+        for (key, value) in survey::sysctls(&self.blueprint, &observed, |key| self.host.sysctl(key).ok().flatten()) {
+            start::save_setting(self.host.as_ref(), &observed, &mut self.journal, &key, &value)?;
+            self.journal.store(&self.paths.run)?;
+            self.try_apply(&Change::Sysctl { key, value });
+        }
+        let before = std::mem::replace(&mut self.observed, observed);
+        self.route();
+        let sets = self.blueprint.sets(&self.config, &self.observed);
+        if sets != self.blueprint.sets(&self.config, &before) {
+            self.plane.set_sets(&sets)?;
+        }
+        let known = survey::attachments(&self.blueprint, &before);
+        let wanted = survey::attachments(&self.blueprint, &self.observed);
+        if wanted.iter().map(Step::attachment).ne(known.iter().map(Step::attachment)) {
+            for step in &wanted {
+                if let Step::Attach { link, side, device } = step
+                    && !known.iter().any(|known| known.attachment() == step.attachment())
+                {
+                    start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *device)?;
+                }
+            }
+            self.plane.detach_others(&wanted.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    /// Makes `down` what does not answer, and changes routes accordingly. True if something changed.
+    pub fn set_down(&mut self, down: BTreeSet<WatchKey>) -> Result<bool> {
+        if down == self.down {
+            return Ok(false);
+        }
+        self.down = down;
+        self.observed = self.host.observe()?;
+        self.route();
+        Ok(true)
+    }
+
+    /// What must be probed now.
+    pub fn watched(&self) -> Vec<Watch> {
+        self.blueprint.watched(&self.observed, &self.down)
+    }
+
+    /// Connections that conntrack holds, by connection mark; without a mark under the empty name.
+    pub fn connections(&mut self) -> Result<BTreeMap<String, u64>> {
+        let fields = self.blueprint.fields;
+        let by_mark = self.host.count_by_mark(fields.ours(), fields.connection.mask())?;
+        let name = |mark| self.blueprint.names.connection.name(fields.connection.get(mark)).unwrap_or_default();
+        Ok(by_mark.into_iter().map(|(mark, count)| (name(mark).to_owned(), count)).collect())
+    }
+
+    /// Stops and leaves the host as it was.
+    pub fn stop(mut self) -> Result<(), Vec<anyhow::Error>> {
+        drop(self.plane);
+        teardown::teardown(self.host.as_mut(), &self.paths, &self.journal)
+    }
+
+    fn route(&mut self) {
+        for change in self.blueprint.reconcile(&self.config, &self.observed, &self.down) {
+            self.try_apply(&change);
+        }
+    }
+
+    /// A repair that fails is reported and tried again at the next event; the others go on.
+    fn try_apply(&mut self, change: &Change) {
+        tracing::debug!("{change}");
+        if let Err(error) = self.host.apply(change) {
+            tracing::error!("`{change}`: {error:#}");
+        }
+    }
+}
+
+fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
+    let Survey { blueprint, observed, .. } = survey;
+    let mut plane = DataPlane::load(&paths.pins, start::flow_entries(config.base.flow_entries, host)?, log_level)?;
+    let seed = config.base.seed.map_or_else(|| start::boot_seed(host), Ok)?;
+    let settings = blueprint.settings(seed, plane.settings()?);
+    plane.set_settings(&settings)?;
+    let program = &blueprint.program;
+    plane.publish_rules(&program.steps, [program.first4, program.first6], &blueprint.sets(config, observed))?;
+    Ok(plane)
+}
