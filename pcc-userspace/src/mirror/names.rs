@@ -1,5 +1,6 @@
 //! Numbers for what RouterOS knows by name: connection marks, routing marks, packet marks, interfaces.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pcc_ebpf::abi::MarkFields;
@@ -111,11 +112,11 @@ impl Numbers {
         let mut taken: BTreeSet<u32> = numbers.values().copied().collect();
         let mut free = 1;
         for name in names {
-            if !numbers.contains_key(&name) {
+            if let Entry::Vacant(entry) = numbers.entry(name) {
                 while !taken.insert(free) {
                     free += 1;
                 }
-                numbers.insert(name, free);
+                entry.insert(free);
             }
         }
         Self(numbers)
