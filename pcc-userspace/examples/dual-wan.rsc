@@ -7,9 +7,9 @@ set [ find default-name=ether2 ] name=cable
 set [ find default-name=ether3 ] name=lan
 
 /ip address
-add address=192.0.2.10/24 interface=fibre
-add address=198.51.100.10/24 interface=cable
-add address=10.20.0.1/24 interface=lan
+add address=198.18.1.2/24 interface=fibre
+add address=198.18.2.2/24 interface=cable
+add address=192.0.2.1/24 interface=lan
 
 /routing table
 add name=to-fibre fib
@@ -17,9 +17,9 @@ add name=to-cable fib
 
 # Networks that no ISP leads to: they stay out of the marked tables.
 /ip firewall address-list
+add list=connected address=198.18.1.0/24
+add list=connected address=198.18.2.0/24
 add list=connected address=192.0.2.0/24
-add list=connected address=198.51.100.0/24
-add list=connected address=10.20.0.0/24
 
 /ip firewall mangle
 add chain=prerouting in-interface=lan dst-address-list=connected action=accept comment="not balanced"
@@ -44,12 +44,16 @@ add chain=output connection-mark=by-fibre action=mark-routing new-routing-mark=t
 add chain=output connection-mark=by-cable action=mark-routing new-routing-mark=to-cable passthrough=no
 
 /ip route
-add gateway=192.0.2.1 check-gateway=ping routing-table=to-fibre comment="fibre"
-add gateway=198.51.100.1 check-gateway=ping distance=2 routing-table=to-fibre comment="backup of fibre"
-add gateway=198.51.100.1 check-gateway=ping routing-table=to-cable comment="cable"
-add gateway=192.0.2.1 check-gateway=ping distance=2 routing-table=to-cable comment="backup of cable"
-add gateway=192.0.2.1 check-gateway=ping distance=1 comment="unmarked"
-add gateway=198.51.100.1 check-gateway=ping distance=2 comment="unmarked, backup"
+add gateway=198.18.1.1 check-gateway=ping routing-table=to-fibre comment="fibre"
+add gateway=198.18.2.1 check-gateway=ping distance=2 routing-table=to-fibre comment="backup of fibre"
+add gateway=198.18.2.1 check-gateway=ping routing-table=to-cable comment="cable"
+add gateway=198.18.1.1 check-gateway=ping distance=2 routing-table=to-cable comment="backup of cable"
+add gateway=198.18.1.1 check-gateway=ping distance=1 comment="unmarked"
+add gateway=198.18.2.1 check-gateway=ping distance=2 comment="unmarked, backup"
+
+# A dead gateway is noticed within two seconds; RouterOS asks every ten seconds otherwise.
+/routing settings
+set check-gateway-ping-interval=500ms check-gateway-ping-timeout=500ms
 
 /ip firewall nat
 add chain=srcnat out-interface=fibre action=masquerade

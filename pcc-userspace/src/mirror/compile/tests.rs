@@ -50,12 +50,12 @@ fn the_example_divides_connections_and_keeps_answers() {
     let compiled = compiled(include_str!("../../../examples/dual-wan.rsc"));
     assert_eq!(compiled.notes, []);
     let marks: std::collections::BTreeSet<_> = (1..=254)
-        .map(|host| compiled.walk(&packet("lan", "10.20.0.9", &format!("203.0.113.{host}"))).0)
+        .map(|host| compiled.walk(&packet("lan", "192.0.2.9", &format!("203.0.113.{host}"))).0)
         .map(|marks| (marks.connection, marks.routing))
         .collect();
     let pair = |connection: &str, routing: &str| (connection.to_owned(), routing.to_owned());
     assert_eq!(Vec::from_iter(marks), [pair("by-cable", "to-cable"), pair("by-fibre", "to-fibre")]);
-    let (marks, lines) = compiled.walk(&packet("fibre", "203.0.113.1", "192.0.2.2"));
+    let (marks, lines) = compiled.walk(&packet("fibre", "203.0.113.1", "198.18.1.2"));
     assert_eq!((marks.connection.as_str(), marks.routing.as_str()), ("by-fibre", ""));
     assert_eq!(lines.len(), 1);
 }

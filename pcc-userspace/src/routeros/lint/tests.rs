@@ -72,13 +72,13 @@ fn sound_variants_have_no_faults() {
         ),
         (
             &[],
-            "/ip firewall nat\nadd chain=srcnat src-address=10.20.0.0/24 dst-address=10.20.0.0/24 action=masquerade\nadd chain=dstnat dst-address=192.0.2.10 protocol=tcp dst-port=80 action=dst-nat to-addresses=10.20.0.5",
+            "/ip firewall nat\nadd chain=srcnat src-address=192.0.2.0/24 dst-address=192.0.2.0/24 action=masquerade\nadd chain=dstnat dst-address=198.18.1.2 protocol=tcp dst-port=80 action=dst-nat to-addresses=192.0.2.5",
         ),
         (&[], "/ip firewall nat remove [find comment=old]"),
         (&[], "/ip settings set rp-filter=loose"),
         (
             &[],
-            "/ip route add dst-address=203.0.113.9/32 gateway=192.0.2.1\n/tool netwatch add host=203.0.113.9 down-script=\"/ip route disable [find comment=fibre]\"",
+            "/ip route add dst-address=203.0.113.9/32 gateway=198.18.1.1\n/tool netwatch add host=203.0.113.9 down-script=\"/ip route disable [find comment=fibre]\"",
         ),
         (
             &[
@@ -88,12 +88,12 @@ fn sound_variants_have_no_faults() {
                     "/ip firewall mangle add chain=prerouting dst-address=10.99.0.0/24 action=accept\n/ip firewall mangle",
                 ),
             ],
-            "/ip ipsec policy add dst-address=10.99.0.0/24 src-address=10.20.0.0/24 tunnel=yes",
+            "/ip ipsec policy add dst-address=10.99.0.0/24 src-address=192.0.2.0/24 tunnel=yes",
         ),
         (
             &[(
-                "add gateway=192.0.2.1 check-gateway=ping routing-table",
-                "add gateway=192.0.2.1%fibre check-gateway=ping routing-table",
+                "add gateway=198.18.1.1 check-gateway=ping routing-table",
+                "add gateway=198.18.1.1%fibre check-gateway=ping routing-table",
             )],
             "",
         ),
@@ -141,7 +141,7 @@ fn a_check_on_main_alone_serves_v6_only() {
 #[test]
 fn packets_to_the_router_go_astray_in_both_dialects() {
     let unguarded =
-        edited(&[("dst-address-type=!local", ""), ("dst-address-list=connected", "dst-address=192.0.2.0/24")]);
+        edited(&[("dst-address-type=!local", ""), ("dst-address-list=connected", "dst-address=198.18.1.0/24")]);
     for dialect in [Dialect::V6, Dialect::V7] {
         let found = faults(&unguarded, Some(dialect));
         assert!(found.iter().any(|(id, ..)| *id == "lint-7.9"), "{dialect}: {found:?}");
@@ -150,7 +150,7 @@ fn packets_to_the_router_go_astray_in_both_dialects() {
 
 #[test]
 fn a_gateway_behind_a_narrow_target_scope_is_found() {
-    let route = "/ip route\nadd dst-address=203.0.113.1/32 gateway=192.0.2.1 scope=10\n\
+    let route = "/ip route\nadd dst-address=203.0.113.1/32 gateway=198.18.1.1 scope=10\n\
                  add gateway=203.0.113.1 check-gateway=ping distance=9";
     let text = format!("{GOOD}\n{route} target-scope=10\n");
     assert!(faults(&text, None).iter().any(|(id, _, line)| *id == "lint-7.4" && line.contains("target-scope=10")));

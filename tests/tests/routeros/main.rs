@@ -1,0 +1,8 @@
+//! RouterOS configurations, run with real packets: what an outsider sees is what `routeros.md` and RouterOS promise.
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod example;
+mod hashing;
+mod inbound;
+mod refusal;
+mod scripts;

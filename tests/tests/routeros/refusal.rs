@@ -1,0 +1,34 @@
+//! What cannot be mirrored is refused with its line, and nothing is changed.
+
+use tests::lab::{Defaults, Lab};
+
+use crate::scripts::{Script, inbound, interfaces, nat, tables};
+
+fn refused(lab: &Lab, script: &Script, more: &[&str]) -> String {
+    let before = lab.host_state();
+    let path = script.path().display().to_string();
+    let output = lab.pcc_output(&[&["run", "--config", &path], more].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(tests::lab::HostState::diff(&before, &lab.host_state()), "");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn an_interface_without_a_device_is_named_with_the_devices_that_there_are() {
+    let lab = Lab::builder().without_ipv6().defaults(Defaults::None).build();
+    let script = Script::new(&(interfaces(2) + &tables(2) + &inbound(2) + &nat(2)));
+    let stderr = refused(&lab, &script, &["--map", "bridge=lan,isp1=wan1"]);
+    assert!(stderr.contains("router.rsc:") && stderr.contains("`isp2`"), "{stderr}");
+    assert!(stderr.contains("hint: ") && stderr.contains("wan2"), "{stderr}");
+    let stderr = refused(&lab, &script, &["--map", "bridge=lan,isp1=wan1,isp2=wan9"]);
+    assert!(stderr.contains("no interface `wan9` for `isp2`") && stderr.contains("wan2"), "{stderr}");
+}
+
+#[test]
+fn a_rule_that_cannot_be_mirrored_is_named_with_its_line() {
+    let lab = Lab::builder().without_ipv6().defaults(Defaults::None).build();
+    let rule = "/ip firewall mangle\nadd chain=prerouting layer7-protocol=video action=mark-packet new-packet-mark=v\n";
+    let script = Script::new(&(interfaces(2) + rule));
+    let stderr = refused(&lab, &script, &["--map", "bridge=lan,isp1=wan1,isp2=wan2"]);
+    assert!(stderr.contains("router.rsc:6:") && stderr.contains("layer7-protocol"), "{stderr}");
+}
