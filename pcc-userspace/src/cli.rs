@@ -1,6 +1,7 @@
 //! The command line: one function a command.
 
 use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -16,7 +17,11 @@ use crate::dataplane::DataPlane;
 use crate::host::linux::Linux;
 use crate::instance::Instance;
 use crate::journal::{Journal, Lock};
+use crate::host::Host as _;
+use crate::mirror::blueprint::Blueprint;
+use crate::mirror::explain::Asked;
 use crate::problem::Problem;
+use crate::routeros::model::values;
 use crate::survey::{self, Step};
 use crate::{mirror, teardown};
 
@@ -41,6 +46,8 @@ enum Command {
     Plan(Configured),
     /// Check a configuration and the host, or a RouterOS script, without changing anything.
     Check(Check),
+    /// Show what becomes of a packet of a RouterOS configuration, rule by rule.
+    Explain(Explain),
     /// Show uplinks, their state, shares and connections.
     Status {
         #[command(flatten)]
@@ -102,6 +109,40 @@ struct Check {
 }
 
 #[derive(Args, Debug)]
+struct Explain {
+    /// Interface that the packet comes in by, RouterOS's name or the device's.
+    #[arg(long = "in", value_name = "INTERFACE")]
+    interface: String,
+    /// Source: `10.0.0.5:40000`, `[2001:db8::5]:40000`, or an address alone.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = endpoint)]
+    src: SocketAddr,
+    /// Destination, likewise.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = endpoint)]
+    dst: SocketAddr,
+    /// Protocol by name or number.
+    #[arg(long, value_name = "PROTOCOL", default_value = "tcp", value_parser = protocol)]
+    proto: u8,
+    /// The connection's mark, or `no-mark`. Without it the packet is the first of its connection.
+    #[arg(long, value_name = "MARK")]
+    connection_mark: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigFlags,
+}
+
+/// An address with a port, or without one.
+fn endpoint(text: &str) -> Result<SocketAddr, String> {
+    let alone = || text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
+    text.parse().or_else(|_| alone()).map_err(|_| "such as 192.0.2.1:443, [2001:db8::1]:443 or 192.0.2.1".to_owned())
+}
+
+fn protocol(text: &str) -> Result<u8, String> {
+    values::protocol(text).ok_or_else(|| "a name such as tcp, udp or icmp, or a number".to_owned())
+}
+
+#[derive(Args, Debug)]
 struct InstanceFlag {
     /// Name of the instance.
     #[arg(long, value_name = "NAME", default_value = Config::INSTANCE, global = true)]
@@ -127,6 +168,7 @@ impl Cli {
             Command::Run(flags) => run(&flags),
             Command::Plan(flags) => plan(&flags.config),
             Command::Check(flags) => check(flags),
+            Command::Explain(flags) => explain(&flags),
             Command::Status { instance, json } => status(&instance.instance, json),
             Command::Uplink { name, change: UplinkChange::Weight { weight }, instance } => {
                 control::ask(&Paths::of(&instance.instance).run, &Request::Weight { uplink: name, weight }).map(drop)
@@ -237,6 +279,31 @@ fn check(flags: Check) -> Result<()> {
     let (_, warnings) = surveyed(&flags)?;
     warn(&warnings);
     tracing::info!("the configuration is valid and this host can run it");
+    Ok(())
+}
+
+fn explain(flags: &Explain) -> Result<()> {
+    let Configuration::Mirror(config) = Configuration::load(&flags.config)? else {
+        return Err(Problem::new("`explain` needs a RouterOS script", "`--config FILE.rsc` names one").into());
+    };
+    let observed = Linux::open()?.observe()?;
+    let journal = Journal::load(&Paths::of(&config.base.instance).run)?.unwrap_or_default();
+    let blueprint = Blueprint::draw(&config, &journal.names, &journal.ids, &observed)?;
+    let Explain { interface, src, dst, proto, connection_mark, .. } = flags;
+    let asked = Asked {
+        interface: interface.clone(),
+        source: *src,
+        destination: *dst,
+        protocol: *proto,
+        connection_mark: connection_mark.clone(),
+    };
+    let explanation = mirror::explain::explain(&config, &blueprint, &observed, &asked)?;
+    let mut out = std::io::stdout().lock();
+    if flags.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
+    } else {
+        write!(out, "{}", explanation.text())?;
+    }
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use aya::programs::tc::{
     NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle, qdisc_add_clsact,
     qdisc_detach_program,
 };
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod};
 use ipnet::IpNet;
 use pcc_ebpf::abi::{
@@ -94,6 +94,43 @@ impl DataPlane {
             load_program(classifier(&mut ebpf, name)?).map_err(|error| refused(&anyhow!(error).context(name)))?;
         }
         Ok(Self { ebpf, pins, adopted, clsact: Vec::new() })
+    }
+
+    /// Programs and maps of one's own, which nothing is attached to and nobody else sees: for questions.
+    pub fn private() -> Result<Self> {
+        const FLOWS: u32 = 64;
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(map::FLOWS, FLOWS);
+        let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error.into()))?;
+        load_program(classifier(&mut ebpf, program::MIRROR_INGRESS)?).map_err(|error| refused(&anyhow!(error)))?;
+        Ok(Self { ebpf, pins: PathBuf::new(), adopted: false, clsact: Vec::new() })
+    }
+
+    /// Gives `packet`, a frame as it arrives by the device with index `ifindex`, to `program`, and returns its mark.
+    pub fn test(&mut self, program: &str, ifindex: u32, packet: &[u8]) -> Result<u32> {
+        // `struct __sk_buff`: 192 bytes, the mark at 8, the index of the device at 40.
+        let (mut context, mut after) = ([0; 192], [0; 192]);
+        context[40..44].copy_from_slice(&ifindex.to_ne_bytes());
+        let run = TestRunOptions {
+            data_in: Some(packet),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut after),
+            ..TestRunOptions::new()
+        };
+        classifier(&mut self.ebpf, program)?.test_run(run)?;
+        Ok(u32::from_ne_bytes([after[8], after[9], after[10], after[11]]))
+    }
+
+    /// Puts an entry into the flow cache.
+    pub fn set_flow(&mut self, key: FlowKey, flow: Flow) -> Result<()> {
+        let map = self.ebpf.map_mut(map::FLOWS).context("map of flows")?;
+        Ok(HashMap::<_, FlowKey, Flow>::try_from(map)?.insert(key, flow, 0)?)
+    }
+
+    /// Tells the programs about a device.
+    pub fn set_device(&mut self, ifindex: u32, device: Device) -> Result<()> {
+        let map = self.ebpf.map_mut(map::DEVICES).context("map of devices")?;
+        Ok(HashMap::<_, u32, Device>::try_from(map)?.insert(ifindex, device, 0)?)
     }
 
     /// The maps were there before: their contents are those of the connections that are alive.
@@ -257,9 +294,7 @@ impl DataPlane {
     /// Attaches the programs of `side` to the device, or puts them in the place of those that an earlier run left:
     /// the device is never without one in between.
     pub fn attach(&mut self, name: &str, ifindex: u32, side: Side, device: Device) -> Result<()> {
-        HashMap::<_, u32, Device>::try_from(self.ebpf.map_mut(map::DEVICES).context("map of devices")?)?
-            .insert(ifindex, device, 0)
-            .with_context(|| format!("telling the programs about `{name}`"))?;
+        self.set_device(ifindex, device).with_context(|| format!("telling the programs about `{name}`"))?;
         for (program, direction) in side.programs() {
             self.attach_program(name, ifindex, program, direction)
                 .with_context(|| format!("attaching `{program}` to `{name}`"))?;

@@ -13,11 +13,13 @@ pub mod blueprint;
 pub mod compile;
 pub mod config;
 pub mod controller;
+pub mod explain;
 pub mod instance;
 pub mod names;
 pub mod netfilter;
 pub mod routes;
 pub mod status;
 pub mod survey;
+pub mod trace;
 
 pub use config::Config;
