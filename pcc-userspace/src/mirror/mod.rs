@@ -10,3 +10,4 @@
 //! What cannot be mirrored exactly is an error at its line, or a note; nothing is approximated in silence.
 
 pub mod names;
+pub mod netfilter;
