@@ -1,0 +1,98 @@
+//! What a rule does, as nft statements.
+
+use super::Context;
+use super::case::word;
+use super::chains::{Chain, Chains, Hook, Menu};
+use super::conntrack::set;
+use super::{nat, text};
+use crate::routeros::model::Family;
+use crate::routeros::model::route::MAIN;
+use crate::routeros::model::rule::{Action, Rule};
+
+/// The statements of `rule`, or why there are none.
+pub fn statements(
+    context: &Context<'_>,
+    chains: &Chains<'_>,
+    chain: &Chain<'_>,
+    rule: &Rule,
+) -> Result<String, String> {
+    let action = rule.item.text("action").unwrap_or("accept");
+    let what = match (&rule.action, chains.menu) {
+        (Action::Accept, _) => "accept".to_owned(),
+        (Action::Return, _) => "return".to_owned(),
+        (Action::Jump(target), _) => format!("jump {}", chains.target(&rule.chain, target)?),
+        (Action::Drop, Menu::Mangle) if action == "drop" => "drop".to_owned(),
+        (Action::Watch, _) if action == "passthrough" => "counter".to_owned(),
+        // The log statement itself comes below.
+        (Action::Watch, _) if action == "log" => String::new(),
+        (Action::AddToAddressList { source, list, timeout }, _) => {
+            let set = context.lists.added(rule.family, list).ok_or("the address list is not there")?;
+            let side = if *source { "saddr" } else { "daddr" };
+            let timeout = timeout.map_or_else(String::new, |time| format!(" timeout {}s", time.as_secs().max(1)));
+            format!("update {set} {{ {} {side}{timeout} }}", word(rule.family))
+        }
+        (_, Menu::Mangle) => change(context, chain, rule, action)?,
+        (_, Menu::Nat) => nat::statement(chain, rule, action)?,
+    };
+    let logs = rule.item.flag("log") || action == "log";
+    let log = if logs { text::log(rule.item.text("log-prefix")) } else { String::new() };
+    let blank = if log.is_empty() || what.is_empty() { "" } else { " " };
+    Ok(format!("{log}{blank}{what}"))
+}
+
+/// An action of mangle that goes on with the next rule unless `passthrough=no`.
+fn change(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, action: &str) -> Result<String, String> {
+    let (names, fields, ip) = (context.names, context.fields, word(rule.family));
+    let only = |hooks: &[Hook]| chain.hooks.iter().all(|hook| hooks.contains(hook));
+    let named = |name: &str, numbers: &crate::mirror::names::Numbers| match name {
+        "no-mark" => Ok(0),
+        name => numbers.get(name).ok_or("the mark has no number"),
+    };
+    let statement = match &rule.action {
+        Action::MarkConnection(mark) => {
+            let number = named(mark, &names.connection)?;
+            // Where there is no connection these chains change nothing, and the rule ends all the same.
+            return Ok(match (fields.connection.mask(), rule.passthrough) {
+                (0, true) => String::new(),
+                (0, false) => "accept".into(),
+                (_, true) => format!("jump mark_connection{number}"),
+                (_, false) => format!("goto mark_connection{number}_end"),
+            });
+        }
+        Action::MarkPacket(mark) => match fields.packet.mask() {
+            0 => String::new(),
+            _ => set("meta", fields.packet, named(mark, &names.packet)?),
+        },
+        Action::MarkRouting(_) if !only(&[Hook::Output]) => {
+            return Err(
+                "packets are routed before they come here; only `prerouting` and `output` can choose a route".into()
+            );
+        }
+        Action::MarkRouting(mark) => match fields.routing.mask() {
+            0 => String::new(),
+            _ => set("meta", fields.routing, if mark == MAIN { 0 } else { named(mark, &names.routing)? }),
+        },
+        Action::ChangeMss(Some(size)) => format!("tcp option maxseg size set {size}"),
+        Action::ChangeMss(None) if !only(&[Hook::Forward, Hook::Output, Hook::Postrouting]) => {
+            return Err("the path MTU is not known in every chain that leads here".into());
+        }
+        Action::ChangeMss(None) => "tcp option maxseg size set rt mtu".into(),
+        Action::ChangeDscp(dscp) => format!("{ip} dscp set {dscp}"),
+        Action::Other(_) if matches!(action, "change-ttl" | "change-hop-limit") => {
+            let (property, field) =
+                if rule.family == Family::V4 { ("new-ttl", "ip ttl") } else { ("new-hop-limit", "ip6 hoplimit") };
+            let text = rule.item.text(property).unwrap_or_default();
+            let value = text.strip_prefix("set:").unwrap_or(text);
+            let value: u8 = value
+                .parse()
+                .map_err(|_| format!("nftables can set the value, as in `{property}=set:64`, but not count from it"))?;
+            format!("{field} set {value}")
+        }
+        Action::Fasttrack => return Err("packets that skip the rules would lose their routing marks".into()),
+        Action::Route(_) => return Err("only `prerouting` can force a next hop".into()),
+        _ => return Err("nftables has no such statement here".into()),
+    };
+    let end = if rule.passthrough { "" } else { "accept" };
+    let blank = if statement.is_empty() || end.is_empty() { "" } else { " " };
+    Ok(format!("{statement}{blank}{end}"))
+}
