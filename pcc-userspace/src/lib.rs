@@ -15,6 +15,7 @@ pub mod health;
 pub mod host;
 pub mod instance;
 pub mod journal;
+pub mod mirror;
 pub mod plan;
 pub mod problem;
 pub mod routeros;

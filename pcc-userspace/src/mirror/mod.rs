@@ -1,0 +1,3 @@
+//! Running a RouterOS script: what its menus say, in terms of this host.
+
+pub mod routes;
