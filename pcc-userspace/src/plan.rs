@@ -8,10 +8,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::Config;
-use crate::config::check::RANGE;
 use crate::host::{Change, Family, NextHop, Observed, PROTOCOL, Route, RouteKind, Rule, TABLE_MAIN};
 use crate::problem::Problem;
 use crate::topology::{Topology, Uplink, is_default};
+
+pub use reconcile::{clear_routing, reconcile};
+
+mod reconcile;
 
 /// Tables and rules of the instance, relative to its bases.
 mod offset {
@@ -71,26 +74,7 @@ pub fn table(config: &Config, id: u32) -> u32 {
 pub fn routing(config: &Config, topology: &Topology, live: &Live, observed: &Observed) -> Vec<Change> {
     let routes = routes(config, topology, live, observed);
     let rules = rules(config, topology);
-    let ours: Vec<&Route> = observed.routes.iter().filter(|route| is_our_route(config.table_base, route)).collect();
-    let is_ours = |rule: &&Rule| is_our_rule(config.table_base, config.priority_base, rule);
-    let our_rules: Vec<&Rule> = observed.rules.iter().filter(is_ours).collect();
-    let missing = |route: &&Route| !ours.iter().any(|present| same_route(present, route));
-    let surplus = |route: &&&Route| !routes.iter().any(|wanted| same_route(wanted, route));
-    let mut changes: Vec<Change> = routes.iter().filter(missing).cloned().map(Change::AddRoute).collect();
-    changes.extend(rules.iter().filter(|rule| !our_rules.contains(rule)).cloned().map(Change::AddRule));
-    changes
-        .extend(our_rules.iter().filter(|rule| !rules.contains(rule)).map(|rule| Change::RemoveRule((*rule).clone())));
-    changes.extend(ours.iter().filter(surplus).map(|route| Change::RemoveRoute((*route).clone())));
-    changes
-}
-
-/// The changes that remove every rule and route of the instance.
-pub fn clear_routing(table_base: u32, priority_base: u32, observed: &Observed) -> Vec<Change> {
-    let is_ours = |rule: &&Rule| is_our_rule(table_base, priority_base, rule);
-    let rules = observed.rules.iter().filter(is_ours).cloned().map(Change::RemoveRule);
-    let routes =
-        observed.routes.iter().filter(|route| is_our_route(table_base, route)).cloned().map(Change::RemoveRoute);
-    rules.chain(routes).collect()
+    reconcile(&routes, &rules, config.table_base, config.priority_base, observed)
 }
 
 /// Somebody else's routes or rules stand where ours would.
@@ -141,7 +125,7 @@ fn routes(config: &Config, topology: &Topology, live: &Live, observed: &Observed
             }
         }
         if family == Family::V6 {
-            routes.extend(mirror(config, observed));
+            routes.extend(mirror(config.table_base, observed));
         }
     }
     routes
@@ -150,22 +134,8 @@ fn routes(config: &Config, topology: &Topology, live: &Live, observed: &Observed
 fn rules(config: &Config, topology: &Topology) -> Vec<Rule> {
     let mut rules = Vec::new();
     for family in families(topology) {
-        let rule = |priority, table| Rule {
-            family,
-            priority,
-            mark: None,
-            source: None,
-            table,
-            suppress_prefix_length: None,
-            inverted: false,
-            protocol: PROTOCOL,
-        };
-        // Main's non-default routes come first. IPv6 needs a mirror of them: a path-MTU exception is a /128 clone of
-        // the default route, which `suppress_prefixlength 0` lets through.
-        rules.push(match family {
-            Family::V4 => Rule { suppress_prefix_length: Some(0), ..rule(config.priority_base, TABLE_MAIN) },
-            Family::V6 => rule(config.priority_base, config.table_base + offset::MIRROR),
-        });
+        let rule = |priority, table| Rule::lookup(family, priority, table);
+        rules.push(main_first(family, config.table_base, config.priority_base));
         for uplink in &topology.uplinks {
             let table = table(config, uplink.id);
             let mark = Some((config.marks.of(uplink.id), config.marks.id_mask()));
@@ -227,43 +197,25 @@ fn default_route(uplink: &Uplink, family: Family, table: u32, metric: u32) -> Op
     })
 }
 
-fn mirror(config: &Config, observed: &Observed) -> Vec<Route> {
+/// The rule before all others: main's routes that are not defaults. IPv6 needs a [`mirror`] of them: a path-MTU exception
+/// is a /128 clone of the default route, which `suppress_prefixlength 0` lets through.
+pub fn main_first(family: Family, table_base: u32, priority: u32) -> Rule {
+    match family {
+        Family::V4 => Rule { suppress_prefix_length: Some(0), ..Rule::lookup(family, priority, TABLE_MAIN) },
+        Family::V6 => Rule::lookup(family, priority, table_base + offset::MIRROR),
+    }
+}
+
+/// Copies of main's IPv6 routes that are not defaults, for [`main_first`].
+pub fn mirror(table_base: u32, observed: &Observed) -> Vec<Route> {
     observed
         .routes
         .iter()
         .filter(|route| {
             route.table == TABLE_MAIN && route.destination.addr().is_ipv6() && !is_default(route, Family::V6)
         })
-        .map(|route| Route { table: config.table_base + offset::MIRROR, protocol: PROTOCOL, ..route.clone() })
+        .map(|route| Route { table: table_base + offset::MIRROR, protocol: PROTOCOL, ..route.clone() })
         .collect()
-}
-
-fn is_our_route(table_base: u32, route: &Route) -> bool {
-    route.protocol == PROTOCOL && (table_base..table_base + RANGE).contains(&route.table)
-}
-
-fn is_our_rule(table_base: u32, priority_base: u32, rule: &Rule) -> bool {
-    rule.protocol == PROTOCOL
-        && ((priority_base..priority_base + RANGE).contains(&rule.priority)
-            || (rule.priority == FALLBACK_PRIORITY && rule.table == table_base + offset::FALLBACK))
-}
-
-/// The kernel fills in flags and scopes of its own; what decides where packets go is compared.
-fn same_route(one: &Route, other: &Route) -> bool {
-    let hops = |route: &Route| {
-        let mut hops: Vec<_> = match route.kind {
-            RouteKind::Unicast => route.next_hops.iter().map(|hop| (hop.gateway, hop.ifindex, hop.weight)).collect(),
-            RouteKind::Blackhole | RouteKind::Other(_) => Vec::new(),
-        };
-        hops.sort_unstable();
-        hops
-    };
-    one.destination == other.destination
-        && one.table == other.table
-        && one.metric == other.metric
-        && one.kind == other.kind
-        && one.preferred_source == other.preferred_source
-        && hops(one) == hops(other)
 }
 
 #[cfg(test)]

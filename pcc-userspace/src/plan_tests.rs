@@ -98,6 +98,11 @@ fn apply(observed: &mut Observed, changes: &[Change]) {
     for change in changes {
         match change {
             Change::AddRoute(route) => observed.routes.push(route.clone()),
+            Change::ReplaceRoute(route) => {
+                let key = |route: &Route| (route.destination, route.table, route.metric);
+                observed.routes.retain(|present| key(present) != key(route));
+                observed.routes.push(route.clone());
+            }
             Change::RemoveRoute(route) => observed.routes.retain(|present| present != route),
             Change::AddRule(rule) => observed.rules.push(rule.clone()),
             Change::RemoveRule(rule) => observed.rules.retain(|present| present != rule),

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use pcc_userspace::host::clash;
 use pcc_userspace::host::linux::Linux;
 use pcc_userspace::host::netlink::{Changed, Monitor};
-use pcc_userspace::host::{Change, Family, Host, Mark, NextHop, Observed, PROTOCOL, Route, RouteKind, Rule};
+use pcc_userspace::host::{
+    Change, Family, Host, Mark, NextHop, Observed, PROTOCOL, Route, RouteKind, Rule, RuleAction,
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 const TABLE: u32 = 20_501;
@@ -95,16 +97,7 @@ fn route(destination: &str, next_hops: Vec<NextHop>) -> Route {
 }
 
 fn rule(family: Family, priority: u32) -> Rule {
-    Rule {
-        family,
-        priority,
-        mark: None,
-        source: None,
-        table: TABLE,
-        suppress_prefix_length: None,
-        inverted: false,
-        protocol: PROTOCOL,
-    }
+    Rule::lookup(family, priority, TABLE)
 }
 
 /// Routes of every form that a plan may contain.
@@ -144,15 +137,31 @@ fn routes() -> Vec<Route> {
                 vec![weighted(hop(Some("fe80::1"), "wan1"), 2), weighted(hop(Some("fe80::1"), "wan2"), 3)],
             )
         },
-        Route { kind: RouteKind::Other(7), ..route("2001:db8:c::/48", vec![]) },
-        Route { kind: RouteKind::Other(8), ..route("198.51.101.0/24", vec![]) },
+        Route { kind: RouteKind::Unreachable, ..route("2001:db8:c::/48", vec![]) },
+        Route { kind: RouteKind::Prohibit, ..route("2001:db8:d::/48", vec![]) },
+        Route { kind: RouteKind::Unreachable, ..route("198.51.102.0/24", vec![]) },
+        Route { kind: RouteKind::Prohibit, ..route("198.51.101.0/24", vec![]) },
+        Route { kind: RouteKind::Other(9), ..route("198.51.103.0/24", vec![]) },
     ]
 }
 
 fn rules() -> Vec<Rule> {
     let sources = ["198.18.1.2/32", "2001:db8:1::/64"];
     let both = Family::BOTH.into_iter().zip(sources).flat_map(|(family, source)| {
+        let other = |priority, action| Rule { action, table: 0, ..rule(family, priority) };
         [
+            Rule { destination: source.parse().ok(), ..rule(family, 32_604) },
+            Rule { input: Some("wan1".into()), ..rule(family, 32_605) },
+            Rule {
+                mark: Some((0x81, 0x9f)),
+                source: source.parse().ok(),
+                destination: source.parse().ok(),
+                input: Some("later0".into()),
+                ..other(32_606, RuleAction::Unreachable)
+            },
+            other(33_001, RuleAction::Blackhole),
+            other(33_002, RuleAction::Unreachable),
+            other(33_003, RuleAction::Prohibit),
             Rule { mark: Some((0x81, 0x9f)), ..rule(family, 32_600) },
             Rule { mark: Some((0x82, u32::MAX)), ..rule(family, 32_601) },
             Rule { source: source.parse().ok(), ..rule(family, 32_602) },
@@ -227,6 +236,45 @@ fn the_printed_commands_do_the_same() {
             host.apply(&remove).unwrap();
         }
         assert_eq!(host.observe().unwrap(), before);
+    });
+}
+
+#[test]
+fn a_replacement_leaves_nothing_of_the_route_before_it() {
+    isolated("replaced", || {
+        let mut host = Linux::open().unwrap();
+        let gateways = |family| match family {
+            Family::V4 => ("198.51.100.0/24", ["198.18.1.1", "198.18.2.1"]),
+            Family::V6 => ("2001:db8:b::/48", ["2001:db8:1::1", "2001:db8:2::1"]),
+        };
+        for family in Family::BOTH {
+            let (destination, [one, two]) = gateways(family);
+            let (one, two) = (hop(Some(one), "wan1"), hop(Some(two), "wan2"));
+            let route = |hops| Route { metric: Some(1), ..route(destination, hops) };
+            let heavy = NextHop { weight: 3, ..one.clone() };
+            let states = [
+                route(vec![one.clone()]),
+                route(vec![one.clone(), two.clone()]),
+                route(vec![heavy, two.clone()]),
+                route(vec![two.clone()]),
+                route(vec![]),
+                route(vec![one.clone(), two.clone()]),
+                route(vec![one]),
+            ];
+            for wanted in states {
+                for printed in [false, true] {
+                    let change = Change::ReplaceRoute(wanted.clone());
+                    match printed {
+                        true => _ = sh(&change.to_string()),
+                        false => host.apply(&change).unwrap(),
+                    }
+                    let found = host.observe().unwrap().routes;
+                    let found: Vec<_> = found.iter().filter(|route| route.table == TABLE).collect();
+                    assert_eq!(found, [&wanted], "{change}");
+                }
+            }
+            host.apply(&Change::RemoveRoute(route(vec![hop(Some(gateways(family).1[0]), "wan1")]))).unwrap();
+        }
     });
 }
 

@@ -109,16 +109,7 @@ mod tests {
     use crate::host::{Family, PROTOCOL};
 
     fn rule(mark: (u32, u32), protocol: u8) -> Rule {
-        Rule {
-            family: Family::V4,
-            priority: 5210,
-            mark: Some(mark),
-            source: None,
-            table: 52,
-            suppress_prefix_length: None,
-            inverted: false,
-            protocol,
-        }
+        Rule { mark: Some(mark), protocol, ..Rule::lookup(Family::V4, 5210, 52) }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter, Result};
 use std::net::IpAddr;
 
-use super::{Change, Family, NextHop, Route, RouteKind, Rule, TABLE_MAIN};
+use super::{Change, Family, NextHop, Route, RouteKind, Rule, RuleAction, TABLE_MAIN};
 
 impl Display for Change {
     fn fmt(&self, out: &mut Formatter<'_>) -> Result {
@@ -16,6 +16,7 @@ impl Display for Change {
                 write!(out, "ip {} address del {address} dev {device}", Family::of(address.addr()).flag())
             }
             Self::AddRoute(route) => write!(out, "ip {} route append {route}", route.family().flag()),
+            Self::ReplaceRoute(route) => write!(out, "ip {} route replace {route}", route.family().flag()),
             Self::RemoveRoute(route) => write!(out, "ip {} route del {route}", route.family().flag()),
             Self::AddRule(rule) => write!(out, "ip {} rule add {rule}", rule.family.flag()),
             Self::RemoveRule(rule) => write!(out, "ip {} rule del {rule}", rule.family.flag()),
@@ -41,6 +42,8 @@ impl Display for Route {
         match self.kind {
             RouteKind::Unicast => {}
             RouteKind::Blackhole => out.write_str("blackhole ")?,
+            RouteKind::Unreachable => out.write_str("unreachable ")?,
+            RouteKind::Prohibit => out.write_str("prohibit ")?,
             RouteKind::Other(kind) => write!(out, "{} ", kind_name(kind).unwrap_or("type-unknown"))?,
         }
         if self.destination.prefix_len() == 0 {
@@ -122,6 +125,12 @@ impl Display for Rule {
         if let Some(source) = self.source {
             write!(out, " from {source}")?;
         }
+        if let Some(destination) = self.destination {
+            write!(out, " to {destination}")?;
+        }
+        if let Some(device) = &self.input {
+            write!(out, " iif {device}")?;
+        }
         match self.mark {
             Some((mark, u32::MAX)) => write!(out, " fwmark {mark:#x}")?,
             Some((mark, mask)) => write!(out, " fwmark {mark:#x}/{mask:#x}")?,
@@ -132,6 +141,12 @@ impl Display for Rule {
         }
         if let Some(length) = self.suppress_prefix_length {
             write!(out, " suppress_prefixlength {length}")?;
+        }
+        match self.action {
+            RuleAction::Lookup | RuleAction::Other(_) => {}
+            RuleAction::Blackhole => out.write_str(" blackhole")?,
+            RuleAction::Unreachable => out.write_str(" unreachable")?,
+            RuleAction::Prohibit => out.write_str(" prohibit")?,
         }
         // Most tools name none.
         if self.protocol != 0 {
@@ -151,8 +166,6 @@ fn kind_name(kind: u8) -> Option<&'static str> {
         3 => "broadcast",
         4 => "anycast",
         5 => "multicast",
-        7 => "unreachable",
-        8 => "prohibit",
         9 => "throw",
         _ => return None,
     })
@@ -217,19 +230,23 @@ mod tests {
 
     #[test]
     fn rules_print_as_ip_commands() {
-        let rule = Rule {
-            family: Family::V6,
-            priority: 32600,
-            mark: Some((0x81, 0x9f)),
-            source: None,
-            table: 20501,
-            suppress_prefix_length: None,
-            inverted: false,
-            protocol: PROTOCOL,
-        };
+        let rule = Rule { mark: Some((0x81, 0x9f)), ..Rule::lookup(Family::V6, 32600, 20501) };
         assert_eq!(
             Change::AddRule(rule.clone()).to_string(),
             "ip -6 rule add pref 32600 fwmark 0x81/0x9f lookup 20501 protocol 205"
+        );
+        let dropped = Rule {
+            mark: None,
+            source: "2001:db8:1::/64".parse().ok(),
+            destination: "2001:db8:2::/64".parse().ok(),
+            input: Some("lan".into()),
+            action: RuleAction::Unreachable,
+            table: 0,
+            ..rule.clone()
+        };
+        assert_eq!(
+            dropped.to_string(),
+            "pref 32600 from 2001:db8:1::/64 to 2001:db8:2::/64 iif lan unreachable protocol 205"
         );
         let first = Rule { mark: None, table: TABLE_MAIN, suppress_prefix_length: Some(0), ..rule };
         assert_eq!(first.to_string(), "pref 32600 lookup main suppress_prefixlength 0 protocol 205");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
@@ -129,6 +129,10 @@ impl Linux {
             Change::AddRoute(route) => {
                 let request = Message::NewRoute(message::route_message(route));
                 self.netlink.request(request, NLM_F_CREATE | NLM_F_APPEND, &[Errno::EXIST])
+            }
+            Change::ReplaceRoute(route) => {
+                let request = Message::NewRoute(message::route_message(route));
+                self.netlink.request(request, NLM_F_CREATE | NLM_F_REPLACE, &[])
             }
             Change::RemoveRoute(route) => {
                 self.netlink.request(Message::DelRoute(message::route_message(route)), 0, &GONE)

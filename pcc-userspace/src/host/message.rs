@@ -10,9 +10,9 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMe
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType, RouteVia,
 };
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use netlink_packet_route::rule::{self, RuleAttribute, RuleFlags, RuleMessage};
 
-use super::{Address, Family, Link, NextHop, Route, RouteKind, Rule};
+use super::{Address, Family, Link, NextHop, Route, RouteKind, Rule, RuleAction};
 
 /// The kernel's number of table local.
 const TABLE_LOCAL: u32 = 255;
@@ -88,6 +88,8 @@ pub fn route(message: &RouteMessage, devices: &BTreeMap<u32, String>) -> Option<
     let kind = match header.kind {
         RouteType::Unicast => RouteKind::Unicast,
         RouteType::BlackHole => RouteKind::Blackhole,
+        RouteType::Unreachable => RouteKind::Unreachable,
+        RouteType::Prohibit => RouteKind::Prohibit,
         RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast => return None,
         other => RouteKind::Other(other.into()),
     };
@@ -139,14 +141,16 @@ pub fn route(message: &RouteMessage, devices: &BTreeMap<u32, String>) -> Option<
 pub fn rule(message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
     let mut rule = Rule {
-        family: family(header.family)?,
-        priority: 0,
-        mark: None,
-        source: None,
-        table: header.table.into(),
-        suppress_prefix_length: None,
+        action: match header.action {
+            rule::RuleAction::ToTable => RuleAction::Lookup,
+            rule::RuleAction::Blackhole => RuleAction::Blackhole,
+            rule::RuleAction::Unreachable => RuleAction::Unreachable,
+            rule::RuleAction::Prohibit => RuleAction::Prohibit,
+            other => RuleAction::Other(other.into()),
+        },
         inverted: header.flags.contains(RuleFlags::Invert),
         protocol: 0,
+        ..Rule::lookup(family(header.family)?, 0, header.table.into())
     };
     let (mut mark, mut mask) = (None, None);
     for attribute in &message.attributes {
@@ -155,6 +159,8 @@ pub fn rule(message: &RuleMessage) -> Option<Rule> {
             RuleAttribute::FwMark(value) => mark = Some(*value),
             RuleAttribute::FwMask(value) => mask = Some(*value),
             RuleAttribute::Source(value) => rule.source = IpNet::new(*value, header.src_len).ok(),
+            RuleAttribute::Destination(value) => rule.destination = IpNet::new(*value, header.dst_len).ok(),
+            RuleAttribute::Iifname(value) => rule.input = Some(value.clone()),
             RuleAttribute::Table(value) => rule.table = *value,
             // The kernel writes -1 for "none".
             RuleAttribute::SuppressPrefixLen(value) => {
@@ -164,7 +170,7 @@ pub fn rule(message: &RuleMessage) -> Option<Rule> {
             _ => {}
         }
     }
-    if header.action != RuleAction::ToTable {
+    if rule.action != RuleAction::Lookup {
         rule.table = 0;
     }
     if mark.is_some() || mask.is_some() {
@@ -183,6 +189,8 @@ pub fn route_message(route: &Route) -> RouteMessage {
     message.header.kind = match route.kind {
         RouteKind::Unicast => RouteType::Unicast,
         RouteKind::Blackhole => RouteType::BlackHole,
+        RouteKind::Unreachable => RouteType::Unreachable,
+        RouteKind::Prohibit => RouteType::Prohibit,
         RouteKind::Other(kind) => kind.into(),
     };
     let attributes = &mut message.attributes;
@@ -212,13 +220,22 @@ pub fn rule_message(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = address_family(rule.family);
     message.header.src_len = rule.source.map_or(0, |source| source.prefix_len());
-    message.header.action = RuleAction::ToTable;
+    message.header.dst_len = rule.destination.map_or(0, |destination| destination.prefix_len());
+    message.header.action = match rule.action {
+        RuleAction::Lookup => rule::RuleAction::ToTable,
+        RuleAction::Blackhole => rule::RuleAction::Blackhole,
+        RuleAction::Unreachable => rule::RuleAction::Unreachable,
+        RuleAction::Prohibit => rule::RuleAction::Prohibit,
+        RuleAction::Other(action) => action.into(),
+    };
     message.header.flags.set(RuleFlags::Invert, rule.inverted);
     let attributes = &mut message.attributes;
     attributes.push(RuleAttribute::Priority(rule.priority));
     attributes.push(RuleAttribute::Table(rule.table));
     attributes.push(RuleAttribute::Protocol(rule.protocol.into()));
     attributes.extend(rule.source.map(|source| RuleAttribute::Source(source.network())));
+    attributes.extend(rule.destination.map(|destination| RuleAttribute::Destination(destination.network())));
+    attributes.extend(rule.input.clone().map(RuleAttribute::Iifname));
     if let Some((mark, mask)) = rule.mark {
         attributes.extend([RuleAttribute::FwMark(mark), RuleAttribute::FwMask(mask)]);
     }

@@ -125,6 +125,10 @@ pub enum RouteKind {
     Unicast,
     /// Drops without a word.
     Blackhole,
+    /// Drops with "host unreachable".
+    Unreachable,
+    /// Drops with "administratively prohibited".
+    Prohibit,
     /// Any other `rtm_type`.
     Other(u8),
 }
@@ -140,6 +144,12 @@ pub struct Rule {
     pub mark: Option<(u32, u32)>,
     /// Source prefix.
     pub source: Option<IpNet>,
+    /// Destination prefix.
+    pub destination: Option<IpNet>,
+    /// Name of the device that the packet came in by (`FRA_IIFNAME`).
+    pub input: Option<String>,
+    /// What becomes of a packet that matches.
+    pub action: RuleAction,
     /// Table to look up; 0 for rules that do something else.
     pub table: u32,
     /// `suppress_prefixlength`.
@@ -148,6 +158,40 @@ pub struct Rule {
     pub inverted: bool,
     /// Who made it (`FRA_PROTOCOL`).
     pub protocol: u8,
+}
+
+/// What a routing rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleAction {
+    /// Looks up a table; without a route there the next rule is asked.
+    Lookup,
+    /// Drops without a word.
+    Blackhole,
+    /// Drops with "network unreachable".
+    Unreachable,
+    /// Drops with "administratively prohibited".
+    Prohibit,
+    /// Any other `FR_ACT_…`.
+    Other(u8),
+}
+
+impl Rule {
+    /// A rule of ours for every packet: look up `table`.
+    pub fn lookup(family: Family, priority: u32, table: u32) -> Self {
+        Self {
+            family,
+            priority,
+            mark: None,
+            source: None,
+            destination: None,
+            input: None,
+            action: RuleAction::Lookup,
+            table,
+            suppress_prefix_length: None,
+            inverted: false,
+            protocol: PROTOCOL,
+        }
+    }
 }
 
 /// Which of the two marks.
@@ -220,6 +264,8 @@ pub enum Change {
     },
     /// Adds a route beside others to the same destination (`ip route append`), or replaces nothing if it is there.
     AddRoute(Route),
+    /// Puts a route in the place of the one with its destination, table and metric, without a moment with neither.
+    ReplaceRoute(Route),
     /// Removes exactly this route.
     RemoveRoute(Route),
     /// Adds a routing rule.

@@ -145,7 +145,7 @@ impl Model {
             model.nat.extend(rules("firewall nat"));
             model.filter.extend(rules("firewall filter"));
             model.raw.extend(rules("firewall raw"));
-            model.clients.extend(take("dhcp-client").into_iter().filter_map(Client::dhcp));
+            model.clients.extend(take("dhcp-client").into_iter().filter_map(|item| Client::dhcp(item, family)));
         }
         model.lists.extend(store.take("interface list").into_iter().filter_map(InterfaceList::read));
         let bridge_ports = store.take("interface bridge port").into_iter();

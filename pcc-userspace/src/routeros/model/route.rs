@@ -109,7 +109,7 @@ pub struct RoutingRule {
 }
 
 impl Route {
-    pub(super) fn read(item: Item, family: Family, notes: &mut Vec<Note>) -> Self {
+    pub(crate) fn read(item: Item, family: Family, notes: &mut Vec<Note>) -> Self {
         let known = notes.len();
         let mut number = |name: &str, default: u8| match item.text(name) {
             None => default,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Family;
 use super::item::{Expressions, Item};
 use super::route::Route;
 use super::values::duration;
@@ -14,6 +15,8 @@ pub struct Client {
     pub item: Item,
     /// It is a DHCP client.
     pub dhcp: bool,
+    /// Of its addresses.
+    pub family: Family,
     /// The interface that carries the traffic: the DHCP client's, or the PPPoE client itself.
     pub interface: String,
     /// A default route comes with it, of this distance.
@@ -79,6 +82,8 @@ pub enum Change {
 pub struct StoredScript {
     /// Where its text is written.
     pub span: Span,
+    /// Its name in `/system script`, by which others run it; `None` for one that a schedule, lease or connection runs.
+    pub name: Option<String>,
     /// Its text.
     pub text: String,
     /// What it does.
@@ -86,8 +91,12 @@ pub struct StoredScript {
 }
 
 impl Client {
-    pub(super) fn dhcp(item: Item) -> Option<Self> {
-        let adds = item.text("add-default-route").is_none_or(|word| word != "no" && word != "false");
+    pub(super) fn dhcp(item: Item, family: Family) -> Option<Self> {
+        let adds = match item.text("add-default-route") {
+            // For IPv6 router advertisements bring it.
+            None => family == Family::V4,
+            Some(word) => word != "no" && word != "false",
+        };
         let tables = item.text("default-route-tables").unwrap_or_default();
         let tables = tables.split(',').filter(|table| !table.is_empty()).map(|table| match table.split_once(':') {
             Some((table, distance)) => (table.to_owned(), distance.parse().ok()),
@@ -95,6 +104,7 @@ impl Client {
         });
         Some(Self {
             dhcp: true,
+            family,
             interface: item.text("interface")?.to_owned(),
             default_route: adds.then(|| distance(&item)),
             tables: tables.collect(),
@@ -107,6 +117,7 @@ impl Client {
     pub(super) fn pppoe(item: &Item) -> Option<Self> {
         Some(Self {
             dhcp: false,
+            family: Family::V4,
             interface: item.text("name")?.to_owned(),
             default_route: item.flag("add-default-route").then(|| distance(item)),
             tables: Vec::new(),
@@ -189,6 +200,11 @@ impl StoredScript {
     /// The script in property `name` of `item`.
     pub(super) fn read(item: &Item, name: &str) -> Option<Self> {
         let text = item.text(name)?;
-        Some(Self { span: item.place(name), text: text.to_owned(), actions: Actions::read(text) })
+        Some(Self {
+            span: item.place(name),
+            name: (name == "source").then(|| item.text("name").map(str::to_owned)).flatten(),
+            text: text.to_owned(),
+            actions: Actions::read(text),
+        })
     }
 }
