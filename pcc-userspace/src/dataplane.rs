@@ -20,8 +20,8 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Test
 use aya::{Ebpf, EbpfLoader, Pod};
 use ipnet::IpNet;
 use pcc_ebpf::abi::{
-    ABI, BUCKETS, Counter, Device, Flow, FlowKey, IPV4, IPV6, Member4, Member6, Op, STEPS, Settings, Step, Traffic, Uplink,
-    bucket_index, map, program,
+    ABI, BUCKETS, Counter, Device, Flow, FlowKey, IPV4, IPV6, Member4, Member6, Op, STEPS, Settings, Step, Traffic,
+    Uplink, bucket_index, map, program,
 };
 use pcc_ebpf::flow;
 

@@ -165,12 +165,7 @@ impl Watching {
 }
 
 impl Check {
-    fn start(
-        instance: &Instance,
-        watch: Watch,
-        ifindex: Option<u32>,
-        answers: &mpsc::Sender<(WatchKey, u16)>,
-    ) -> Self {
+    fn start(instance: &Instance, watch: Watch, ifindex: Option<u32>, answers: &mpsc::Sender<(WatchKey, u16)>) -> Self {
         let routes::Timing { interval, timeout, count } = watch.timing;
         let timing = Timing { interval, timeout, losses: count, answers: 1 };
         let machine = Machine::new(timing, watch.target.is_some(), true, Instant::now());

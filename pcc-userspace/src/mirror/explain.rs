@@ -288,7 +288,10 @@ fn tried(config: &Config, blueprint: &Blueprint, visit: &Visit) -> Option<Tried>
         .item
         .properties
         .iter()
-        .filter(|property| ["action", "jump-target", "passthrough"].contains(&property.name.as_str()) || property.name.starts_with("new-"))
+        .filter(|property| {
+            ["action", "jump-target", "passthrough"].contains(&property.name.as_str())
+                || property.name.starts_with("new-")
+        })
         .map(written)
         .collect();
     Some(Tried {

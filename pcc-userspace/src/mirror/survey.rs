@@ -77,7 +77,9 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     let mut steps = vec![Step::Load { pins: paths.pins.display().to_string() }];
     let missing = missing_addresses(config, &blueprint, &observed);
     if config.addresses {
-        journal.addresses.extend(missing.iter().filter(|it| !journal.addresses.contains(it)).cloned().collect::<Vec<_>>());
+        journal
+            .addresses
+            .extend(missing.iter().filter(|it| !journal.addresses.contains(it)).cloned().collect::<Vec<_>>());
         let add = |(device, address)| Step::Change(Change::AddAddress { device, address });
         steps.extend(missing.into_iter().map(add));
     } else {

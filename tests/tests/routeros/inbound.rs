@@ -57,7 +57,8 @@ fn without_no_mark_answers_go_wrong_as_on_routeros_and_lint_says_so() {
 fn inbound_marks_in_chain_input_do_not_cover_port_forwards() {
     let lab = lab();
     let input = inbound(2).replace("chain=prerouting", "chain=input");
-    let rules = input + &pcc("both-addresses-and-ports", &[1, 2], "connection-mark=no-mark connection-state=new") + &routing(2);
+    let rules =
+        input + &pcc("both-addresses-and-ports", &[1, 2], "connection-mark=no-mark connection-state=new") + &routing(2);
     let script = Script::new(&(interfaces(2) + &tables(2) + &rules + &nat(2)));
     let _pcc = script.run(&lab);
     assert_eq!(answered(&lab, 2, Protocol::Tcp, PORT, 10), 10, "the router itself");

@@ -54,7 +54,10 @@ pub fn nat(uplinks: u32) -> String {
 
 /// Marks of what comes in from outside.
 pub fn inbound(uplinks: u32) -> String {
-    each(uplinks, "add chain=prerouting in-interface=ispN connection-mark=no-mark action=mark-connection new-connection-mark=ispN")
+    each(
+        uplinks,
+        "add chain=prerouting in-interface=ispN connection-mark=no-mark action=mark-connection new-connection-mark=ispN",
+    )
 }
 
 /// Routing by the connection's mark, of the LAN and of the router itself.
