@@ -13,7 +13,7 @@ use super::{Config, config, netfilter};
 use crate::host::{self, Link, Observed};
 use crate::plan;
 use crate::problem::{Problem, Problems};
-use crate::routeros::{Note, Severity};
+use crate::routeros::{Note, Severity, Span};
 use crate::ruleset;
 use crate::start::IDLE_SECONDS;
 
@@ -54,6 +54,7 @@ impl Blueprint {
         let names = Names::of(model, names);
         let fields = names.fields(config.mark_mask).map_err(|bits| too_few_bits(config, &names, bits))?;
         let devices = Devices::of(model, &mapping(config, observed), numbers);
+        refuse_unmapped(config, &devices, observed)?;
         let linux: BTreeMap<String, String> =
             devices.iter().map(|device| (device.interface.clone(), device.linux.clone())).collect();
         let (program, mut notes) = compile::compile(model, &names, &devices);
@@ -76,7 +77,7 @@ impl Blueprint {
         notes.sort_by(|one, other| (one.span, other.severity, one.id).cmp(&(other.span, one.severity, other.id)));
         notes.dedup();
         let errors = notes.iter().filter(|note| note.severity == Severity::Error);
-        let problems: Vec<Problem> = errors.map(|note| refusal(config, note, observed)).collect();
+        let problems: Vec<Problem> = errors.map(|note| config::problem(&config.name, note)).collect();
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
@@ -146,7 +147,7 @@ fn mapping(config: &Config, observed: &Observed) -> BTreeMap<String, String> {
         .chain(config.model.addresses.iter().map(|address| address.interface.as_str()))
         .chain(config.model.members.iter().map(|member| member.interface.as_str()))
         .chain(config.model.clients.iter().map(|client| client.interface.as_str()))
-        .chain(observed.links.iter().map(|link| link.name.as_str()).filter(|name| config.mentions(name)))
+        .chain(config.interfaces().into_keys())
         .filter(|name| observed.link(name).is_some())
         .map(|name| (name.to_owned(), name.to_owned()))
         .collect();
@@ -156,14 +157,18 @@ fn mapping(config: &Config, observed: &Observed) -> BTreeMap<String, String> {
     map
 }
 
-/// An error note; one about an interface lists the devices that it may be.
-fn refusal(config: &Config, note: &Note, observed: &Observed) -> Problem {
-    let problem = config::problem(&config.name, note);
-    if !note.id.contains("unmapped") {
-        return problem;
-    }
+/// Every interface that rules and gateways name needs a device.
+fn refuse_unmapped(config: &Config, devices: &Devices, observed: &Observed) -> Result<(), Problems> {
     let names: Vec<&str> = observed.links.iter().map(|link| link.name.as_str()).filter(|name| *name != "lo").collect();
-    Problem { hint: format!("`--map INTERFACE=DEVICE`; this host has: {}", names.join(", ")), ..problem }
+    let unmapped = config.interfaces().into_iter().filter(|(name, _)| devices.get(name).is_none());
+    let refuse = |(name, span): (&str, Span)| {
+        Problem::new(
+            format!("{}:{}:{}: interface `{name}` has no Linux device", config.name, span.line, span.column),
+            format!("`--map {name}=DEVICE`; this host has: {}", names.join(", ")),
+        )
+    };
+    let problems: Vec<Problem> = unmapped.map(refuse).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
 }
 
 fn too_few_bits(config: &Config, names: &Names, bits: u32) -> Problems {

@@ -8,8 +8,9 @@ use crate::config::flags::ConfigFlags;
 use crate::config::{Base, check};
 use crate::problem::{Problem, Problems};
 use crate::routeros::dialect::{self, Dialect};
+use crate::routeros::model::matcher::Test;
 use crate::routeros::model::{Built, Model};
-use crate::routeros::{self, Note, Severity};
+use crate::routeros::{self, Note, Severity, Span};
 
 /// A script that was understood, and where it shall run.
 #[derive(Clone, Debug)]
@@ -33,17 +34,22 @@ pub struct Config {
 }
 
 impl Config {
-    /// Some rule, route or list speaks of the interface `name`.
-    pub fn mentions(&self, name: &str) -> bool {
-        use crate::routeros::model::matcher::Test::{InInterface, OutInterface};
-        let model = &self.model;
-        let rules = model.mangle.iter().chain(&model.nat);
-        let in_rules = rules.flat_map(|rule| &rule.matchers).any(|matcher| match &matcher.test {
-            InInterface(interface) | OutInterface(interface) => interface == name,
-            _ => false,
+    /// The interfaces that active rules and gateways name, with the first place of each.
+    pub fn interfaces(&self) -> BTreeMap<&str, Span> {
+        let rules = self.model.mangle.iter().chain(&self.model.nat).filter(|rule| rule.active());
+        let named = rules.flat_map(|rule| &rule.matchers).filter_map(|matcher| match &matcher.test {
+            Test::InInterface(name) | Test::OutInterface(name) => Some((name.as_str(), matcher.span)),
+            _ => None,
         });
-        let gateways = model.routes.iter().flat_map(|route| &route.gateways);
-        in_rules || gateways.filter_map(|gateway| gateway.interface.as_deref()).any(|interface| interface == name)
+        let routes = self.model.routes.iter().filter(|route| route.active());
+        let gateways =
+            routes.flat_map(|route| route.gateways.iter().map(|gateway| (gateway, route.item.place("gateway"))));
+        let gateways = gateways.filter_map(|(gateway, span)| Some((gateway.interface.as_deref()?, span)));
+        let mut interfaces = BTreeMap::new();
+        for (name, span) in named.chain(gateways).filter(|(name, _)| !name.starts_with("all-")) {
+            interfaces.entry(name).or_insert(span);
+        }
+        interfaces
     }
 
     /// The configuration that the script `text`, from the file `name`, and the flags describe.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pcc_ebpf::classify::HashFields;
-use tests::lab::{BpfObjects, Defaults, HostState, Lab, Pcc, Protocol, eventually};
+use tests::lab::{BpfObjects, Defaults, HostState, Lab, Pcc, Protocol, Trial, eventually};
 
 use crate::scripts::{READY, flows, isps, remainder, start};
 
@@ -34,7 +34,7 @@ fn the_example_spreads_fails_over_and_comes_back() {
     let before = lab.host_state();
     let mut pcc = run(&lab);
     let objects = BpfObjects::attached(lab.router());
-    let half = |trial| remainder(HashFields::BOTH_ADDRESSES, Protocol::Tcp, trial, 2) + 1;
+    let half = |trial: &Trial| remainder(HashFields::BOTH_ADDRESSES, Protocol::Tcp, trial, 2) + 1;
     for (trial, isp) in isps(&lab, Protocol::Tcp, &flows(10_000, 200)) {
         assert_eq!(isp, half(&trial), "{trial:?}");
     }

@@ -30,5 +30,5 @@ fn a_rule_that_cannot_be_mirrored_is_named_with_its_line() {
     let rule = "/ip firewall mangle\nadd chain=prerouting layer7-protocol=video action=mark-packet new-packet-mark=v\n";
     let script = Script::new(&(interfaces(2) + rule));
     let stderr = refused(&lab, &script, &["--map", "bridge=lan,isp1=wan1,isp2=wan2"]);
-    assert!(stderr.contains("router.rsc:6:") && stderr.contains("layer7-protocol"), "{stderr}");
+    assert!(stderr.contains("router.rsc:7:") && stderr.contains("layer7-protocol"), "{stderr}");
 }

@@ -70,7 +70,12 @@ fn change(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, action: &str) -
         }
         Action::MarkRouting(mark) => match fields.routing.mask() {
             0 => String::new(),
-            _ => set("meta", fields.routing, if mark == MAIN { 0 } else { named(mark, &names.routing)? }),
+            _ => {
+                let number = if mark == MAIN { 0 } else { named(mark, &names.routing)? };
+                // Routing rules look for the bit "ours" too, which the router's own packets lack so far.
+                let bits = fields.ours() | fields.routing.of(number);
+                format!("meta mark set meta mark & {:#x} | {bits:#x}", !fields.routing.mask())
+            }
         },
         Action::ChangeMss(Some(size)) => format!("tcp option maxseg size set {size}"),
         Action::ChangeMss(None) if !only(&[Hook::Forward, Hook::Output, Hook::Postrouting]) => {
