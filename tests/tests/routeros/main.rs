@@ -4,5 +4,7 @@
 mod example;
 mod hashing;
 mod inbound;
+mod life;
+mod recursive;
 mod refusal;
 mod scripts;
