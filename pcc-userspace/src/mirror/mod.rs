@@ -10,4 +10,6 @@
 //! What cannot be mirrored exactly is an error at its line, or a note; nothing is approximated in silence.
 
 pub mod compile;
+pub mod document;
+pub mod import;
 pub mod names;
