@@ -155,6 +155,7 @@ impl<'a> Parser<'a> {
                 }
                 '\n' if self.inside > 0 && !shape::begins_command(shape::line(&self.rest()[1..])) => self.at += 1,
                 '#' if self.at == 0 || shape::may_precede_comment(self.text().as_bytes()[self.at - 1]) => {
+                    self.state.comments.insert(self.at);
                     self.skip_line();
                 }
                 _ => break,

@@ -21,7 +21,7 @@ pub mod dialect;
 mod evaluate;
 mod lexer;
 pub mod lint;
-mod menus;
+pub(crate) mod menus;
 pub mod model;
 mod notes;
 mod parser;
@@ -43,7 +43,8 @@ pub fn read(text: &[u8]) -> Script {
         machine.top(&command, parser.take_counted());
     }
     let (statements, total) = (machine.statements, parser.state.total);
-    Script { statements, version: source.version(), notes: notes.into_inner().finish(), total }
+    let comments = parser.state.comments.iter().map(|at| source.comment(*at)).collect();
+    Script { statements, version: source.version(), comments, notes: notes.into_inner().finish(), total }
 }
 
 /// A place in the text. Lines and columns count from 1, columns in characters.
@@ -90,11 +91,26 @@ pub struct Script {
     pub statements: Vec<Statement>,
     /// The version that an export names in its header, such as `7.7`.
     pub version: Option<String>,
+    /// Every `#` comment, in the order of the text.
+    pub comments: Vec<Comment>,
     /// About what is not in `statements`, and about oddities of what is.
     pub notes: Vec<Note>,
     /// Statements of the text, understood or not. Each is in `statements` (once or, in loops, several times) or in `notes`.
     pub total: usize,
 }
+
+/// What stands behind a `#`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comment {
+    /// From the `#` to the end of the line.
+    pub span: Span,
+    /// Without the `#` and trailing blanks.
+    pub text: String,
+}
+
+/// A verb that no script has: a [document](crate::mirror::document) gives the properties of an item that exists without
+/// an `add`.
+pub const BUILT_IN: &str = "built-in";
 
 /// One command with its menu.
 #[derive(Clone, Debug, PartialEq, Eq)]

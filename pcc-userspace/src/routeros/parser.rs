@@ -1,5 +1,6 @@
 //! Commands: which menu and verb, what is prose, and where one ends.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::rc::Rc;
 
@@ -34,6 +35,8 @@ pub struct State {
     pub total: usize,
     nodes: usize,
     run: Option<Run>,
+    /// Where comments begin. A text may be read twice, so each place counts once.
+    pub comments: BTreeSet<usize>,
 }
 
 impl State {

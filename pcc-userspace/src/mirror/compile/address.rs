@@ -37,7 +37,7 @@ impl Context<'_> {
         if let Some(rule) = rules.find(|rule| fills(&rule.action)) {
             let line = rule.span().line;
             let message = format!("address list `{list}` is filled while the router runs (line {line})");
-            self.note(Severity::Error, ID, span, message, "give the list its entries in the script");
+            self.note_once(Severity::Error, ID, span, message, "give the list its entries in the script");
             return None;
         }
         let entries = model.address_lists.get(list).map_or(&[][..], Vec::as_slice);
@@ -59,7 +59,7 @@ impl Context<'_> {
         }
         if known == 0 {
             let message = format!("address list `{list}` has no entries: no address is in it");
-            self.note(Severity::Warning, ID, span, message, "add entries, or remove the rule");
+            self.note_once(Severity::Warning, ID, span, message, "add entries, or remove the rule");
             return Some(Expression::NEVER);
         }
         Some(self.set(op, SetSource::List(list.to_owned())))

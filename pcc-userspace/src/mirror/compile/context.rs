@@ -49,6 +49,21 @@ impl<'a> Context<'a> {
         self.notes.push(Note::new(severity, id, span, message).with_fix(fix));
     }
 
+    /// Adds a note about something that several rules name, at the first of them.
+    pub fn note_once(
+        &mut self,
+        severity: Severity,
+        id: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let message = message.into();
+        if !self.notes.iter().any(|note| note.id == id && note.message == message) {
+            self.note(severity, id, span, message, fix);
+        }
+    }
+
     /// Adds a note about what is good to know.
     pub fn info(&mut self, id: &'static str, span: Span, message: impl Into<String>) {
         self.notes.push(Note::new(Severity::Info, id, span, message));

@@ -28,7 +28,7 @@ impl Context<'_> {
             }
             None => {
                 let message = format!("interface `{name}` has no Linux device");
-                self.note(Severity::Error, ID, span, message, format!("--map {name}=DEVICE"));
+                self.note_once(Severity::Error, ID, span, message, format!("--map {name}=DEVICE"));
                 None
             }
         }
@@ -43,9 +43,9 @@ impl Context<'_> {
             _ => {}
         }
         let Some(known) = members(self.model, list) else {
-            let message = format!("only a running router knows the members of interface list `{list}`");
+            let message = format!("interface list `{list}` is not defined, or only a running router knows its members");
             let fix = format!("/interface list add name={list}, and its members");
-            self.note(Severity::Error, ID, span, message, fix);
+            self.note_once(Severity::Error, ID, span, message, fix);
             return None;
         };
         let mut tests = Vec::new();
@@ -61,7 +61,7 @@ impl Context<'_> {
             // Without any device the rule would be lost.
             let severity = if tests.is_empty() { Severity::Error } else { Severity::Warning };
             let message = format!("`{name}` of interface list `{list}` has no Linux device; its packets are not seen");
-            self.note(severity, ID, span, message, format!("--map {name}=DEVICE"));
+            self.note_once(severity, ID, span, message, format!("--map {name}=DEVICE"));
         }
         if tests.is_empty() && !missing.is_empty() {
             return None;

@@ -202,7 +202,7 @@ fn instead(name: &str) -> &'static str {
     match name {
         "fragment" => "remove it: connection tracking reassembles packets before mangle sees them",
         "layer7-protocol" | "content" | "tls-host" => "match addresses (`dst-address-list`) or ports instead",
-        "hotspot" => "remove the rule: there is no HotSpot here",
+        "hotspot" => "remove the matcher: there is no HotSpot here",
         "routing-table" => "match `routing-mark`",
         "in-bridge-port" | "in-bridge-port-list" | "out-bridge-port" | "out-bridge-port-list" => "match the bridge",
         "src-mac-address" => "match `src-address` instead",

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::damage::{self, Trim};
 use crate::routeros::notes::Notes;
-use crate::routeros::{Note, Severity, Span};
+use crate::routeros::{Comment, Note, Severity, Span};
 
 /// Bytes that are read: more than 200,000 address-list entries.
 pub const MOST_BYTES: usize = 16 << 20;
@@ -109,6 +109,13 @@ impl Source {
         let rest = self.text.get(start..end.max(start)).unwrap_or_default();
         let length = rest.chars().take(MOST_LENGTH).take_while(|character| *character != '\n').count();
         Span { line, column, length: u32::try_from(length.max(1)).unwrap_or(1) }
+    }
+
+    /// The comment whose `#` is the byte `at`.
+    pub fn comment(&self, at: usize) -> Comment {
+        let line = self.text.get(at..).and_then(|rest| rest.lines().next()).unwrap_or_default().trim_end();
+        let text = line.strip_prefix('#').unwrap_or(line).to_owned();
+        Comment { span: self.span(at, at + line.len()), text }
     }
 
     /// The version that the header of an export names.

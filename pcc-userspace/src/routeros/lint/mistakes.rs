@@ -35,10 +35,10 @@ pub const MISTAKES: &[Mistake] = &[
     edit(&[("both-addresses:", "both-addresses-and-ports:")], "lint-7.2", Warning, ":2/0"),
     edit(&[("check-gateway=ping routing-table", "routing-table")], "lint-7.4", Error, "to-fibre comment=\"fibre\""),
     edit(&[("check-gateway=ping distance=1", "distance=1")], "lint-7.4", Warning, "comment=\"unmarked\""),
-    edit(&[("add gateway=192.0.2.1 ", "add gateway=fibre ")], "lint-7.4", Error, "to-fibre comment=\"fibre\""),
+    edit(&[("add gateway=198.18.1.1 ", "add gateway=fibre ")], "lint-7.4", Error, "to-fibre comment=\"fibre\""),
     edit(
         &[(
-            "gateway=192.0.2.1 check-gateway=ping routing-table=to-fibre",
+            "gateway=198.18.1.1 check-gateway=ping routing-table=to-fibre",
             "gateway=203.0.113.1 target-scope=11 check-gateway=ping routing-table=to-fibre",
         )],
         "lint-7.4",
@@ -51,7 +51,7 @@ pub const MISTAKES: &[Mistake] = &[
         Warning,
         "interface=cable add",
     ),
-    edit(&[("/ip route", "/ip dns set servers=192.0.2.53\n/ip route")], "lint-7.5", Warning, "192.0.2.53"),
+    edit(&[("/ip route", "/ip dns set servers=198.18.1.53\n/ip route")], "lint-7.5", Warning, "198.18.1.53"),
     edit(
         &[
             ("in-interface=fibre connection-mark=no-mark", "disabled=yes in-interface=fibre connection-mark=no-mark"),
@@ -93,7 +93,7 @@ pub const MISTAKES: &[Mistake] = &[
             ("chain=prerouting in-interface=fibre", "chain=input in-interface=fibre"),
             (
                 "/ip firewall nat",
-                "/ip firewall nat\nadd chain=dstnat in-interface=fibre protocol=tcp dst-port=25 action=dst-nat to-addresses=10.20.0.5",
+                "/ip firewall nat\nadd chain=dstnat in-interface=fibre protocol=tcp dst-port=25 action=dst-nat to-addresses=192.0.2.5",
             ),
         ],
         "lint-7.6",
@@ -151,7 +151,7 @@ pub const MISTAKES: &[Mistake] = &[
         "routing-mark=to-cable comment",
     ),
     edit(
-        &[("dst-address-type=!local", ""), ("add list=connected address=10.20.0.0/24", "")],
+        &[("dst-address-type=!local", ""), ("add list=connected address=192.0.2.0/24", "")],
         "lint-7.9",
         Error,
         "connection-mark=no-mark",
@@ -163,7 +163,7 @@ pub const MISTAKES: &[Mistake] = &[
         "in-interface=lan connection-mark=no-mark",
     ),
     edit(
-        &[("add list=connected address=198.51.100.0/24", ""), ("198.51.100", "192.168.7")],
+        &[("add list=connected address=198.18.2.0/24", ""), ("198.18.2", "192.168.7")],
         "lint-7.10",
         Warning,
         "in-interface=lan connection-mark=no-mark",
@@ -181,7 +181,7 @@ pub const MISTAKES: &[Mistake] = &[
         "chain=forward",
     ),
     edit(
-        &[("out-interface=fibre action=masquerade", "out-interface=fibre action=src-nat to-addresses=192.0.2.10")],
+        &[("out-interface=fibre action=masquerade", "out-interface=fibre action=src-nat to-addresses=198.18.1.2")],
         "lint-7.12",
         Warning,
         "src-nat",
@@ -195,14 +195,14 @@ pub const MISTAKES: &[Mistake] = &[
     edit(
         &[(
             "/ip firewall nat",
-            "add dst-address=203.0.113.1/32 gateway=192.0.2.1\nadd gateway=203.0.113.1 target-scope=30 check-gateway=ping distance=7\n/ip firewall nat",
+            "add dst-address=203.0.113.1/32 gateway=198.18.1.1\nadd gateway=203.0.113.1 target-scope=30 check-gateway=ping distance=7\n/ip firewall nat",
         )],
         "lint-7.14",
         Warning,
         "add dst-address=203.0.113.1/32",
     ),
     add(
-        "/ip dns set servers=9.9.9.9\n/ip route add dst-address=9.9.9.9/32 gateway=192.0.2.1\n/tool netwatch add host=9.9.9.9 down-script=\"/ip route disable [find comment=fibre]\"",
+        "/ip dns set servers=9.9.9.9\n/ip route add dst-address=9.9.9.9/32 gateway=198.18.1.1\n/tool netwatch add host=9.9.9.9 down-script=\"/ip route disable [find comment=fibre]\"",
         "lint-7.15",
         Warning,
         "netwatch",
@@ -220,13 +220,13 @@ pub const MISTAKES: &[Mistake] = &[
         "name=dsl",
     ),
     add(
-        "/ip ipsec policy add dst-address=10.99.0.0/24 src-address=10.20.0.0/24 tunnel=yes",
+        "/ip ipsec policy add dst-address=10.99.0.0/24 src-address=192.0.2.0/24 tunnel=yes",
         "lint-7.17",
         Warning,
         "out-interface=fibre",
     ),
     add(
-        "/ip firewall nat add chain=dstnat dst-address=192.0.2.10 protocol=tcp dst-port=80 action=dst-nat to-addresses=10.20.0.5",
+        "/ip firewall nat add chain=dstnat dst-address=198.18.1.2 protocol=tcp dst-port=80 action=dst-nat to-addresses=192.0.2.5",
         "lint-7.18",
         Warning,
         "dstnat",
@@ -284,8 +284,8 @@ pub const MISTAKES: &[Mistake] = &[
     add("/ip hotspot add name=hs interface=lan", "lint-7.26", Warning, "hotspot"),
     edit(
         &[(
-            "add gateway=198.51.100.1 check-gateway=ping routing-table=to-cable",
-            "add gateway=192.0.2.1 check-gateway=ping routing-table=to-cable",
+            "add gateway=198.18.2.1 check-gateway=ping routing-table=to-cable",
+            "add gateway=198.18.1.1 check-gateway=ping routing-table=to-cable",
         )],
         "lint-7.28",
         Warning,
@@ -293,12 +293,12 @@ pub const MISTAKES: &[Mistake] = &[
     ),
     edit(
         &[(
-            "add address=198.51.100.10/24 interface=cable",
+            "add address=198.18.2.2/24 interface=cable",
             "/ip dhcp-client add interface=cable add-default-route=no use-peer-dns=no",
         )],
         "lint-7.28",
         Warning,
-        "198.51.100.1 ",
+        "198.18.2.1 ",
     ),
     edit(
         &[("dst-address-type=!local \\\n    per", "dst-address-type=!local protocol=tcp \\\n    per")],

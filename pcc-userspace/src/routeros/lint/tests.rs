@@ -131,7 +131,8 @@ fn a_check_on_main_alone_serves_v6_only() {
     assert!(faults(&v7, None).iter().any(|(id, severity, _)| (*id, *severity) == ("lint-7.4", Error)));
     let v6 = v7
         .replace("routing-table", "routing-mark")
-        .replace("/routing table\nadd name=to-fibre fib\nadd name=to-cable fib\n", "");
+        .replace("/routing table\nadd name=to-fibre fib\nadd name=to-cable fib\n", "")
+        .replace("/routing settings\nset check-gateway-ping-interval=500ms check-gateway-ping-timeout=500ms\n", "");
     assert_eq!(faults(&v6, None), []);
     let infos = check(v6.as_bytes(), None).notes;
     assert!(infos.iter().any(|note| note.id == "lint-7.4" && note.severity == Info));

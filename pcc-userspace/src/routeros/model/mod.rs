@@ -176,6 +176,11 @@ impl Model {
         Built { model, notes, applied: store.applied }
     }
 
+    /// The items of every menu that the model is made of, by menu, as they are after `script` has run.
+    pub fn items(script: &Script) -> BTreeMap<String, Vec<Item>> {
+        Store::run(script).menus
+    }
+
     /// The interface called `name`.
     pub fn interface(&self, name: &str) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.name == name)

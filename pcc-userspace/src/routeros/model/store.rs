@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::item::{Expressions, Item};
 use super::scope::{Scope, holds_interfaces, scope};
-use crate::routeros::{Argument, Note, Script, Selector, Severity, Span, Statement, Value};
+use crate::routeros::{Argument, BUILT_IN, Note, Script, Selector, Severity, Span, Statement, Value};
 
 /// The items of every menu after the script has run.
 #[derive(Debug, Default)]
@@ -64,6 +64,7 @@ impl Store {
         }
         let understood = match statement.verb.as_str() {
             "add" => self.add(&menu, statement),
+            BUILT_IN => self.built_in(&menu, statement),
             "set" | "comment" | "unset" => self.set(&menu, scope, statement),
             "remove" => self.remove(&menu, statement),
             "enable" => self.switch(&menu, statement, "no"),
@@ -117,6 +118,12 @@ impl Store {
         self.mention(&item);
         let items = self.menus.entry(menu.to_owned()).or_default();
         items.insert(at.unwrap_or(items.len()), item);
+        true
+    }
+
+    fn built_in(&mut self, menu: &str, statement: &Statement) -> bool {
+        let item = Item { built_in: true, ..Item::new(statement) };
+        self.menus.entry(menu.to_owned()).or_default().push(item);
         true
     }
 
