@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use pcc_userspace::health::arp;
 use pcc_userspace::health::probe::{Answer, Prober};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -221,4 +222,30 @@ async fn a_vanished_device_loses_probes_and_nothing_else() {
     }
     let gone = lab.router.within(|| Prober::new("wan2", 1, mark(2), GATEWAY.into()));
     assert!(gone.is_err());
+}
+
+#[tokio::test]
+async fn a_neighbour_is_asked_by_arp_on_its_own_link_alone() {
+    let lab = Lab::new();
+    let prober = |number: u32| {
+        let index = lab.router.index(&format!("wan{number}"));
+        lab.router.within(|| arp::Prober::new(index, GATEWAY).unwrap())
+    };
+    let (one, two) = (prober(1), prober(2));
+    let heard = async |prober: &arp::Prober, wait| tokio::time::timeout(wait, prober.receive()).await.ok();
+    one.send(7).unwrap();
+    assert_eq!(heard(&one, SOON).await.unwrap().sequence, 7);
+    assert_eq!(heard(&two, NEVER).await, None, "it asked nothing, though the gateways have the same address");
+    lab.isps[1].run("ip addr flush dev lan");
+    two.send(1).unwrap();
+    one.send(8).unwrap();
+    assert_eq!(heard(&one, SOON).await.unwrap().sequence, 8);
+    assert_eq!(heard(&two, NEVER).await, None, "nobody has that address any more");
+    lab.router.run("ip link set wan1 down");
+    assert!(one.send(9).is_err());
+    assert_eq!(heard(&one, NEVER).await, None);
+    lab.router.run("ip link set wan1 up");
+    one.send(10).unwrap();
+    assert_eq!(heard(&one, SOON).await.unwrap().sequence, 10);
+    lab.router.within(|| assert!(arp::Prober::new(9_999, GATEWAY).is_err()));
 }

@@ -64,15 +64,23 @@ impl Compiler<'_> {
     /// Runs each client's script as for a new lease: routes whose gateway it sets follow the lease from now on.
     pub(super) fn leases(&mut self) {
         let model = self.inputs.model;
-        for client in model.clients.iter().filter(|client| client.dhcp && !client.item.disabled()) {
+        let clients = model.clients.iter().filter(|client| client.dhcp && client.family == model::Family::V4);
+        for client in clients.filter(|client| !client.item.disabled()) {
             let Some(text) = client.item.text("script") else { continue };
             let interface = client.interface.replace(['"', '\\', '$'], "");
             let script = read(format!("{BOUND}:local interface \"{interface}\"\n{text}").as_bytes());
-            let statements = script.statements.iter().filter(|statement| {
+            let is_lease = |statement: &&Statement| {
                 statement.menu == ["ip", "route"] && statement.text("gateway").is_some_and(is_lease)
-            });
-            for statement in statements {
+            };
+            for statement in script.statements.iter().filter(is_lease) {
                 self.lease(client, statement);
+            }
+            let place = client.item.place("script");
+            let changes = ["add", "set", "remove", "enable", "disable"];
+            let rest = |statement: &&Statement| changes.contains(&statement.verb.as_str()) && !is_lease(statement);
+            if self.handled.contains(&place) && script.statements.iter().any(|statement| rest(&statement)) {
+                let message = "what this script does besides setting gateways is left out";
+                self.note(Severity::Warning, "lease-script", place, message);
             }
         }
     }
@@ -114,6 +122,7 @@ impl Compiler<'_> {
             let watches = self.check(route, &via).into_iter().collect();
             self.handled.insert(place);
             self.routes[index].kind = RouteKind::Unicast;
+            self.routes[index].enabled |= matches!(statement.text("disabled"), Some("no" | "false"));
             self.routes[index].hops = vec![Hop { via: via.clone(), watches }];
             let message = format!("the gateway of the route at line {} follows the lease", route.span().line);
             self.note(Severity::Info, "lease-gateway", place, message);

@@ -66,14 +66,20 @@ impl Compiler<'_> {
                 continue;
             }
             let Some((watch, timing)) = self.watched_host(host) else {
-                unmirrored.push((host.item.span, up.clone()));
-                unmirrored.push((host.item.span, down.clone()));
+                unmirrored
+                    .extend([up, down].map(|actions| (host.item.span, actions, "what its script does is left out")));
                 continue;
             };
             let ((up_effects, up_known), (down_effects, down_known)) = (self.effects(&up), self.effects(&down));
+            let aims = !up.routes.is_empty() || !down.routes.is_empty();
+            if aims && up_known && down_known && up_effects.is_empty() && down_effects.is_empty() {
+                let message = "its script switches routes that are not there";
+                self.note(Severity::Warning, "netwatch-route", host.item.span, message);
+            }
             for (actions, known) in [(up, up_known), (down, down_known)] {
                 if actions.other || !known {
-                    unmirrored.push((host.item.span, actions));
+                    let message = "what its script does besides switching routes is left out";
+                    unmirrored.push((host.item.span, actions, message));
                 }
             }
             let mut rule = HealthRule { span: host.item.span, watch, timing, up: up_effects, down: down_effects };
@@ -82,14 +88,8 @@ impl Compiler<'_> {
                 rules.push(rule);
             }
         }
-        for (span, actions) in unmirrored {
-            self.unmirrored(
-                "netwatch-script",
-                span,
-                &actions,
-                &rules,
-                "its script does more than switch routes, and that is left out",
-            );
+        for (span, actions, message) in unmirrored {
+            self.unmirrored("netwatch-script", span, &actions, &rules, message);
         }
         self.stored_scripts(&rules);
         rules

@@ -25,7 +25,7 @@ fn clients_bring_default_routes() {
 
 #[test]
 fn a_script_of_a_lease_moves_the_gateway() {
-    let script = r#":if (\$bound = 1) do={ :local gw [:toip \$\"gateway-address\"]; /ip route set [find comment=probe] gateway=\$gw }"#;
+    let script = r#":if (\$bound = 1) do={ :local gw [:toip \$\"gateway-address\"]; /ip route set [find comment=probe] gateway=\$gw; :log info bound }"#;
     let lab = Lab::v7(&format!(
         "/ip route add dst-address=192.0.2.1/32 gateway=192.168.1.1 scope=10 comment=probe
         /ip route add gateway=192.0.2.1 target-scope=11 check-gateway=ping
@@ -40,6 +40,12 @@ fn a_script_of_a_lease_moves_the_gateway() {
         /ip dhcp-client add interface=ether2 add-default-route=no script=":if (\$bound=1) do={ /ip route add gateway=\$\"gateway-address\" routing-table=one distance=4 } else={ /ip route remove [find routing-table=one] }""#,
     );
     assert_eq!(added.default("one", &[]), "via 198.18.2.1 dev wan2 4");
+    let more = Lab::v7(
+        r#"/ip route add gateway=198.18.9.1 comment=a disabled=yes
+        /ip dhcp-client add interface=ether2 add-default-route=no script=":if (\$bound=1) do={ /ip route set [find comment=a] gateway=\$\"gateway-address\" disabled=no; /ip firewall nat set 0 disabled=no }""#,
+    );
+    assert_eq!(more.ids(Severity::Warning), ["lease-script"]);
+    assert_eq!(more.default("main", &[]), "via 198.18.2.1 dev wan2 1");
 }
 
 #[test]
