@@ -24,7 +24,13 @@ pub type Refusal<'a> = (&'a Matcher, String);
 pub fn cases<'a>(context: &Context<'_>, chain: &Chain<'_>, rule: &'a Rule) -> Result<Cases, Vec<Refusal<'a>>> {
     let mut matchers: Vec<_> = rule.matchers.iter().collect();
     matchers.sort_by_key(|matcher| rank(&matcher.test));
-    let mut all = Cases::always();
+    let protocols = protocols(rule);
+    let mut all = match protocols.as_slice() {
+        [] => Cases::always(),
+        [number] => among("meta l4proto", &[number.to_string()], false),
+        // nft refuses such a rule, which no packet matches.
+        _ => Cases::never(),
+    };
     let mut refusals = Vec::new();
     for matcher in matchers {
         match test(context, chain, rule, matcher) {
@@ -42,12 +48,23 @@ pub fn cases<'a>(context: &Context<'_>, chain: &Chain<'_>, rule: &'a Rule) -> Re
     if refusals.is_empty() { Ok(all) } else { Err(refusals) }
 }
 
-/// The protocol that the rule names.
+/// The protocol that all packets have that match `rule`, where its matchers tell.
 pub fn protocol(rule: &Rule) -> Option<u8> {
-    rule.matchers.iter().find_map(|matcher| match matcher.test {
+    protocols(rule).first().copied()
+}
+
+/// The protocols that all matching packets must have.
+fn protocols(rule: &Rule) -> Vec<u8> {
+    let implied = |matcher: &Matcher| match matcher.test {
         Test::Protocol(number) if !matcher.negated => Some(number),
+        Test::TcpFlags { .. } | Test::TcpMss(_) => Some(6),
+        Test::Icmp { .. } => Some(if rule.family == Family::V4 { 1 } else { 58 }),
         _ => None,
-    })
+    };
+    let mut protocols: Vec<_> = rule.matchers.iter().filter_map(implied).collect();
+    protocols.sort_unstable();
+    protocols.dedup();
+    protocols
 }
 
 /// The protocols that have ports.
@@ -98,7 +115,8 @@ fn test(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, matcher: &Matcher
             let bits = if *source { 0x10 } else { 0 } | if *destination { 0x20 } else { 0 };
             Cases::one(format!("ct status & {bits:#x} {} 0", if negated { "==" } else { "!=" }))
         }
-        Test::Protocol(number) => among("meta l4proto", &[number.to_string()], negated),
+        Test::Protocol(_) if !negated => Cases::always(),
+        Test::Protocol(number) => among("meta l4proto", &[number.to_string()], true),
         Test::SourcePort(ranges) => with_ports(rule, &ports("sport", ranges, negated)),
         Test::DestinationPort(ranges) => with_ports(rule, &ports("dport", ranges, negated)),
         Test::AnyPort(ranges) if negated => {
@@ -118,7 +136,7 @@ fn test(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, matcher: &Matcher
                 (false, true) => Cases::one("tcp option maxseg exists"),
                 (false, false) => size,
                 (true, _) => {
-                    let missing = "meta l4proto 6 tcp option maxseg missing".to_owned();
+                    let missing = "tcp option maxseg missing".to_owned();
                     Cases::of(size.iter().map(str::to_owned).chain([missing]))
                 }
             }

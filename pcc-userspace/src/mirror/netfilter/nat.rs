@@ -71,7 +71,7 @@ fn translate(rule: &Rule, what: &str, given: &Translation, persistent: bool) -> 
 }
 
 fn statement_of(what: &str, family: &str, to: &str, flags: &str) -> String {
-    let words = [what, if to.is_empty() { "" } else { family }, to, flags];
+    let words = [what, if to.is_empty() || to.starts_with("to :") { "" } else { family }, to, flags];
     words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 

@@ -83,7 +83,7 @@ fn matchers_in_both_polarities() {
         ("connection-nat-state=srcnat,dstnat", "ct status & 0x30 != 0", "ct status & 0x30 == 0"),
         ("protocol=tcp", "meta l4proto 6", "meta l4proto != 6"),
         ("packet-size=0-1300", "meta length 0-1300", "meta length != 0-1300"),
-        ("icmp-options=8:0-255", "icmp type 8", "icmp type != 8"),
+        ("icmp-options=8:0-255", "meta l4proto 1 icmp type 8", "meta l4proto 1 icmp type != 8"),
         ("ipsec-policy=in,ipsec", "meta secpath exists", "meta secpath missing"),
         ("ipsec-policy=out,none", "rt ipsec missing", "rt ipsec exists"),
         ("nth=3,1", "numgen inc mod 3 0", "numgen inc mod 3 != 0"),
@@ -118,6 +118,7 @@ fn what_is_always_or_never_true_needs_no_expression() {
         "ttl=less-than:0",
         "per-connection-classifier=src-address:2/2",
         "protocol=icmp dst-port=80",
+        "protocol=udp tcp-flags=syn",
     ] {
         assert_eq!(matcher(words), Vec::<String>::new(), "{words}");
     }
@@ -139,12 +140,15 @@ fn ports_need_a_protocol_that_has_them() {
 fn rules_that_take_several_lines_hold_once() {
     assert_eq!(
         matcher("tcp-mss=!0-1300"),
-        ["tcp option maxseg size != 0-1300", "meta l4proto 6 tcp option maxseg missing"]
+        ["meta l4proto 6 tcp option maxseg size != 0-1300", "meta l4proto 6 tcp option maxseg missing"]
     );
-    assert_eq!(matcher("tcp-mss=1301-65535"), ["tcp option maxseg size 1301-65535"]);
-    assert_eq!(matcher("tcp-mss=0-65535"), ["tcp option maxseg exists"]);
-    assert_eq!(matcher("icmp-options=3:4"), ["icmp type 3 icmp code 4"]);
-    assert_eq!(matcher("icmp-options=!3:4"), ["icmp type != 3", "icmp type 3 icmp code != 4"]);
+    assert_eq!(matcher("tcp-mss=1301-65535"), ["meta l4proto 6 tcp option maxseg size 1301-65535"]);
+    assert_eq!(matcher("tcp-mss=0-65535"), ["meta l4proto 6 tcp option maxseg exists"]);
+    assert_eq!(matcher("icmp-options=3:4"), ["meta l4proto 1 icmp type 3 icmp code 4"]);
+    assert_eq!(
+        matcher("icmp-options=!3:4"),
+        ["meta l4proto 1 icmp type != 3", "meta l4proto 1 icmp type 3 icmp code != 4"]
+    );
     assert_eq!(
         matcher("per-connection-classifier=src-address-and-port:2/0"),
         [
@@ -161,9 +165,9 @@ fn rules_that_take_several_lines_hold_once() {
 
 #[test]
 fn exclamation_marks_of_tcp_flags_belong_to_their_word() {
-    assert_eq!(matcher("tcp-flags=syn"), ["tcp flags & 0x2 == 0x2"]);
-    assert_eq!(matcher("tcp-flags=syn,!ack"), ["tcp flags & 0x12 == 0x2"]);
-    assert_eq!(matcher("tcp-flags=!syn,ack"), ["tcp flags & 0x12 == 0x10"]);
+    assert_eq!(matcher("tcp-flags=syn"), ["meta l4proto 6 tcp flags & 0x2 == 0x2"]);
+    assert_eq!(matcher("tcp-flags=syn,!ack"), ["meta l4proto 6 tcp flags & 0x12 == 0x2"]);
+    assert_eq!(matcher("tcp-flags=!syn,ack"), ["meta l4proto 6 tcp flags & 0x12 == 0x10"]);
     refuses(&matcher("tcp-flags=what"), "no TCP flag");
 }
 
@@ -278,7 +282,7 @@ fn actions_of_nat() {
             "chain=dstnat action=dst-nat protocol=tcp to-addresses=10.0.0.2 to-ports=80",
             "meta l4proto 6 dnat ip to 10.0.0.2:80",
         ),
-        ("ip", "chain=dstnat action=dst-nat protocol=tcp to-ports=80", "meta l4proto 6 dnat ip to :80"),
+        ("ip", "chain=dstnat action=dst-nat protocol=tcp to-ports=80", "meta l4proto 6 dnat to :80"),
         ("ip", "chain=dstnat action=redirect protocol=udp to-ports=53", "meta l4proto 17 redirect to :53"),
         ("ip", "chain=dstnat action=redirect", "redirect"),
         ("ip", "chain=output action=dst-nat to-addresses=10.0.0.2", "dnat ip to 10.0.0.2"),
