@@ -15,6 +15,10 @@ add address=192.0.2.1/24 interface=lan
 add name=to-fibre fib
 add name=to-cable fib
 
+# A dead gateway is noticed within two seconds; RouterOS asks every ten seconds otherwise.
+/routing settings
+set check-gateway-ping-interval=500ms check-gateway-ping-timeout=500ms
+
 # Networks that no ISP leads to: they stay out of the marked tables.
 /ip firewall address-list
 add list=connected address=198.18.1.0/24
@@ -50,10 +54,6 @@ add gateway=198.18.2.1 check-gateway=ping routing-table=to-cable comment="cable"
 add gateway=198.18.1.1 check-gateway=ping distance=2 routing-table=to-cable comment="backup of cable"
 add gateway=198.18.1.1 check-gateway=ping distance=1 comment="unmarked"
 add gateway=198.18.2.1 check-gateway=ping distance=2 comment="unmarked, backup"
-
-# A dead gateway is noticed within two seconds; RouterOS asks every ten seconds otherwise.
-/routing settings
-set check-gateway-ping-interval=500ms check-gateway-ping-timeout=500ms
 
 /ip firewall nat
 add chain=srcnat out-interface=fibre action=masquerade

@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::json;
 
+use crate::mirror::document::{self, Settings};
 use crate::problem::Problem;
 use crate::routeros::dialect::Dialect;
-use crate::routeros::{Severity, check, render};
+use crate::routeros::{Script, Severity, check, render};
 
 /// What a script is judged by.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,21 @@ pub struct Judgement {
     pub json: bool,
 }
 
+/// The script in `text` if it is a RouterOS configuration in TOML.
+///
+/// # Errors
+/// It is one, but no TOML.
+pub fn document(path: &Path, text: &[u8]) -> Result<Option<(Script, Settings)>, Problem> {
+    match std::str::from_utf8(text) {
+        Ok(text) if document::is_routeros_document(text) => {
+            let locate =
+                |problem: Problem| Problem { message: format!("{}: {}", path.display(), problem.message), ..problem };
+            document::read_toml(text).map(Some).map_err(locate)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Checks the script at `path` and prints what there is to say about it.
 ///
 /// # Errors
@@ -28,7 +44,10 @@ pub struct Judgement {
 pub fn script(path: &Path, judgement: Judgement) -> Result<()> {
     let text = std::fs::read(path)
         .map_err(|error| Problem::new(format!("cannot read `{}`: {error}", path.display()), "`pcc check FILE.rsc`"))?;
-    let report = check::check(&text, judgement.dialect);
+    let report = match document(path, &text)? {
+        Some((script, settings)) => check::judge(script, &text, judgement.dialect.or(settings.dialect)),
+        None => check::check(&text, judgement.dialect),
+    };
     let count = |severity| report.notes.iter().filter(|note| note.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let mut out = std::io::stdout().lock();

@@ -2,14 +2,14 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::Signal;
 
 use crate::check::{self, Judgement};
-use crate::config::flags::ConfigFlags;
+use crate::config::flags::{Assignment, ConfigFlags, dialect};
 use crate::config::{Config, Configuration, Paths};
 use crate::control::{self, Answer, Request};
 use crate::controller;
@@ -21,7 +21,9 @@ use crate::journal::{Journal, Lock};
 use crate::mirror::blueprint::Blueprint;
 use crate::mirror::explain::Asked;
 use crate::problem::Problem;
+use crate::routeros::dialect::{Dialect, detect};
 use crate::routeros::model::values;
+use crate::routeros::{self, Severity};
 use crate::survey::{self, Step};
 use crate::{mirror, teardown};
 
@@ -46,6 +48,17 @@ enum Command {
     Plan(Configured),
     /// Check a configuration and the host, or a RouterOS script, without changing anything.
     Check(Check),
+    /// Print a RouterOS script as TOML, with its comments.
+    Import {
+        /// The script or export.
+        file: PathBuf,
+        /// RouterOS version of a script that does not tell it: v6 or v7.
+        #[arg(long, value_name = "VERSION", value_parser = dialect)]
+        dialect: Option<Dialect>,
+        /// Linux devices of its interfaces: `ether1=eth0,bridge=br-lan`.
+        #[arg(long, value_name = "INTERFACE=DEVICE", value_delimiter = ',')]
+        map: Vec<Assignment>,
+    },
     /// Show what becomes of a packet of a RouterOS configuration, rule by rule.
     Explain(Explain),
     /// Show uplinks, their state, shares and connections.
@@ -168,6 +181,7 @@ impl Cli {
             Command::Run(flags) => run(&flags),
             Command::Plan(flags) => plan(&flags.config),
             Command::Check(flags) => check(flags),
+            Command::Import { file, dialect, map } => import(&file, dialect, &map),
             Command::Explain(flags) => explain(&flags),
             Command::Status { instance, json } => status(&instance.instance, json),
             Command::Uplink { name, change: UplinkChange::Weight { weight }, instance } => {
@@ -266,7 +280,7 @@ fn plan(flags: &ConfigFlags) -> Result<()> {
 fn check(flags: Check) -> Result<()> {
     let Check { file, script, strict, json, config: mut flags } = flags;
     match file {
-        Some(file) if script || flags.names_script(&file) => {
+        Some(file) if script || flags.names_script(&file) || is_document(&file) => {
             check::script(&file, Judgement { dialect: flags.dialect, strict, json })?;
             if flags.map.is_empty() {
                 return Ok(());
@@ -280,6 +294,29 @@ fn check(flags: Check) -> Result<()> {
     warn(&warnings);
     tracing::info!("the configuration is valid and this host can run it");
     Ok(())
+}
+
+/// The file is a RouterOS configuration in TOML.
+fn is_document(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| mirror::document::is_routeros_document(&text))
+}
+
+fn import(path: &Path, dialect: Option<Dialect>, map: &[Assignment]) -> Result<()> {
+    let text = std::fs::read(path)
+        .map_err(|error| Problem::new(format!("cannot read `{}`: {error}", path.display()), "`pcc import FILE.rsc`"))?;
+    let script = routeros::read(&text);
+    let dialect = detect(&script, &text, dialect).dialect;
+    let devices = map.iter().map(|map| (map.uplink.clone(), map.value.clone())).collect();
+    let lost: Vec<_> = script.notes.iter().filter(|note| note.severity == Severity::Error).collect();
+    for note in &lost {
+        tracing::warn!("{}:{}:{}: {}", path.display(), note.span.line, note.span.column, note.message);
+    }
+    write!(std::io::stdout().lock(), "{}", mirror::import::to_toml(&script, dialect, &devices))?;
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} places of `{}` could not be read", lost.len(), path.display());
+    Err(Problem::new(message, "complete the script, or the TOML where it says so").into())
 }
 
 fn explain(flags: &Explain) -> Result<()> {

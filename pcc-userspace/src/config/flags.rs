@@ -132,6 +132,11 @@ impl ConfigFlags {
         path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("rsc"))
     }
 
+    /// Linux devices by interface.
+    pub fn mapping(&self) -> impl Iterator<Item = (String, String)> {
+        self.map.iter().map(|map| (map.uplink.clone(), map.value.clone()))
+    }
+
     /// Refuses the flags that only scripts have.
     pub fn script_only(&self, reason: &str) -> Vec<Problem> {
         let given =

@@ -96,6 +96,9 @@ impl Configuration {
         if flags.names_script(path) {
             return Ok(Self::Mirror(Box::new(mirror::Config::build(flags, &name, &bytes)?)));
         }
+        if let Some((script, settings)) = crate::check::document(path, &bytes)? {
+            return Ok(Self::Mirror(Box::new(mirror::Config::of(flags, &name, &bytes, &script, settings)?)));
+        }
         let text = String::from_utf8(bytes)
             .map_err(|_| Problem::new(format!("`{name}` is no UTF-8 text"), "TOML files are UTF-8"))?;
         Ok(Self::Native(Box::new(Config::build(flags, file::Source { name: &name, text: &text })?)))

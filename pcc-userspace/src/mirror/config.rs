@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::document::Settings;
 use crate::config::file::{Draft, Source};
 use crate::config::flags::ConfigFlags;
 use crate::config::{Base, check};
@@ -10,7 +11,7 @@ use crate::problem::{Problem, Problems};
 use crate::routeros::dialect::{self, Dialect};
 use crate::routeros::model::matcher::Test;
 use crate::routeros::model::{Built, Model};
-use crate::routeros::{self, Note, Severity, Span};
+use crate::routeros::{self, Note, Script, Severity, Span};
 
 /// A script that was understood, and where it shall run.
 #[derive(Clone, Debug)]
@@ -57,6 +58,17 @@ impl Config {
     /// # Errors
     /// Flags that do not go with a script, and statements that cannot be understood.
     pub fn build(flags: &ConfigFlags, name: &str, text: &[u8]) -> Result<Self, Problems> {
+        Self::of(flags, name, text, &routeros::read(text), Settings::default())
+    }
+
+    /// [`Self::build`] of a script that was read already, from the TOML document `text` with these settings.
+    pub fn of(
+        flags: &ConfigFlags,
+        name: &str,
+        text: &[u8],
+        script: &Script,
+        settings: Settings,
+    ) -> Result<Self, Problems> {
         let mut draft = Draft::default();
         let mut problems = flags.native_only();
         problems.extend(flags.apply(&mut draft));
@@ -64,9 +76,8 @@ impl Config {
             problems.extend(more);
             Base::default()
         });
-        let script = routeros::read(text);
-        let Built { model, notes, .. } = Model::build(&script);
-        let detected = dialect::detect(&script, text, flags.dialect);
+        let Built { model, notes, .. } = Model::build(script);
+        let detected = dialect::detect(script, text, flags.dialect.or(settings.dialect));
         let errors = script.notes.iter().chain(&notes).filter(|note| note.severity == Severity::Error);
         problems.extend(errors.map(|note| problem(name, note)));
         let mark_mask = flags.mark_mask.and_then(|mask| u32::try_from(mask).ok());
@@ -86,7 +97,7 @@ impl Config {
             name: name.to_owned(),
             model,
             dialect: detected.dialect,
-            map: flags.map.iter().map(|map| (map.uplink.clone(), map.value.clone())).collect(),
+            map: settings.interfaces.into_iter().chain(flags.mapping()).collect(),
             addresses: flags.addresses,
             check_interval,
         })

@@ -1,6 +1,7 @@
 //! The loop around a running RouterOS configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use super::routes::{self, Egress, Method, Watch, WatchKey};
 use super::status::Status;
 use crate::control::{self, Answer, Request};
 use crate::controller::{Event, RESYNC, Sources, next, refusal};
+use crate::health::arp;
 use crate::health::machine::{self, Machine, State, Timing};
 use crate::health::probe::Prober;
 use crate::host::netlink::Monitor;
@@ -82,8 +84,30 @@ struct Check {
     /// Index of the device that probes leave by.
     ifindex: Option<u32>,
     machine: Machine,
-    prober: Option<Arc<Prober>>,
+    prober: Option<Arc<Asking>>,
     receiver: Option<JoinHandle<()>>,
+}
+
+/// How a watch asks.
+enum Asking {
+    Ping(Prober),
+    Arp(arp::Prober),
+}
+
+impl Asking {
+    fn send(&self, sequence: u16) -> std::io::Result<()> {
+        match self {
+            Self::Ping(prober) => prober.send(sequence),
+            Self::Arp(prober) => prober.send(sequence),
+        }
+    }
+
+    async fn receive(&self) -> u16 {
+        match self {
+            Self::Ping(prober) => prober.receive().await.sequence,
+            Self::Arp(prober) => prober.receive().await.sequence,
+        }
+    }
 }
 
 impl Drop for Check {
@@ -201,8 +225,8 @@ impl Check {
             let (answers, key) = (answers.clone(), self.watch.key.clone());
             tokio::spawn(async move {
                 loop {
-                    let answer = prober.receive().await;
-                    if answers.send((key.clone(), answer.sequence)).await.is_err() {
+                    let sequence = prober.receive().await;
+                    if answers.send((key.clone(), sequence)).await.is_err() {
                         return;
                     }
                 }
@@ -221,15 +245,19 @@ impl Check {
 }
 
 /// The prober of a watch; `None` where nothing can be asked.
-fn prober(instance: &Instance, watch: &Watch, ifindex: Option<u32>) -> std::io::Result<Option<Prober>> {
+fn prober(instance: &Instance, watch: &Watch, ifindex: Option<u32>) -> std::io::Result<Option<Asking>> {
     let Some(target) = watch.target else { return Ok(None) };
     // No rule leads such a packet anywhere but by its device or by main, and the output rules leave it alone.
     let mark = instance.blueprint.fields.ours() | instance.blueprint.fields.tentative();
     match (&watch.egress, watch.method, ifindex) {
         (Egress::Device(device), Method::Ping, Some(ifindex)) => {
-            Prober::new(Some(device), ifindex, mark, target).map(Some)
+            Prober::new(Some(device), ifindex, mark, target).map(|prober| Some(Asking::Ping(prober)))
         }
-        (Egress::Routing, _, _) => Prober::new(None, 0, mark, target).map(Some),
-        _ => Ok(None),
+        (Egress::Device(_), Method::Arp, Some(ifindex)) => match target {
+            IpAddr::V4(target) => arp::Prober::new(ifindex, target).map(|prober| Some(Asking::Arp(prober))),
+            IpAddr::V6(_) => Ok(None),
+        },
+        (Egress::Routing, ..) => Prober::new(None, 0, mark, target).map(|prober| Some(Asking::Ping(prober))),
+        (Egress::Device(_) | Egress::Nowhere, ..) => Ok(None),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::dialect::{self, Detected, Dialect};
 use super::lint::lint;
 use super::model::{Built, Model};
-use super::{Note, Severity, read};
+use super::{Note, Script, Severity, read};
 
 /// What [`check`] found.
 #[derive(Clone, Debug)]
@@ -33,7 +33,11 @@ pub struct Counts {
 
 /// Reads a script, builds its model and looks for mistakes. `dialect` overrides what the text says about itself.
 pub fn check(text: &[u8], dialect: Option<Dialect>) -> Report {
-    let script = read(text);
+    judge(read(text), text, dialect)
+}
+
+/// [`check`] of a script that was read already, from `text`.
+pub fn judge(script: Script, text: &[u8], dialect: Option<Dialect>) -> Report {
     let Built { model, notes, applied } = Model::build(&script);
     let detected = dialect::detect(&script, text, dialect);
     let mut all = lint(&script, &model, &detected);

@@ -205,9 +205,9 @@ fn actions_of_mangle() {
         (
             "output",
             "action=mark-routing new-routing-mark=r1 passthrough=no",
-            "meta mark set meta mark & 0xfffffeff | 0x100 accept",
+            "meta mark set meta mark & 0xfffffeff | 0x8100 accept",
         ),
-        ("output", "action=mark-routing new-routing-mark=main", "meta mark set meta mark & 0xfffffeff | 0x0"),
+        ("output", "action=mark-routing new-routing-mark=main", "meta mark set meta mark & 0xfffffeff | 0x8000"),
         ("forward", "action=change-mss new-mss=1400 protocol=tcp", "meta l4proto 6 tcp option maxseg size set 1400"),
         ("postrouting", "action=change-mss new-mss=clamp-to-pmtu", "tcp option maxseg size set rt mtu"),
         ("forward", "action=change-dscp new-dscp=12", "ip dscp set 12"),
