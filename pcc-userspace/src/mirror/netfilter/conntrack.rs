@@ -1,7 +1,7 @@
 //! What ties the eBPF walk to conntrack: the packet's marks are saved in the connection, or taken from it.
 //!
 //! nft cannot combine two marks that both vary. So each number has small chains with constants, and maps lead there. Bits
-//! outside the mask stay as they are in both marks.
+//! outside the mask stay as they are in both marks. A packet whose guess was saved or was right stays *tentative*.
 
 use std::fmt::Write as _;
 
