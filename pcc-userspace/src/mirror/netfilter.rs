@@ -1,6 +1,6 @@
 //! Pure: our nftables table where RouterOS rules decide.
 //!
-//! It ties the eBPF walk to conntrack ([`conntrack`]), and holds mangle's chains other than `prerouting`, and NAT. Its rules
+//! It ties the eBPF walk to conntrack (`conntrack`), and holds mangle's chains other than `prerouting`, and NAT. Its rules
 //! never change while it stands. Each chain of the script is an nft chain for one family, and the base chain of a hook leads
 //! there, so that `accept` and `return` mean what they mean on RouterOS.
 

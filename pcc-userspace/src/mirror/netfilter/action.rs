@@ -53,14 +53,18 @@ fn change(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, action: &str) -
         }
     };
     let statement = match &rule.action {
+        Action::MarkConnection(mark) if mark == "no-mark" => {
+            // The walk's cache would bring it back.
+            let message = "a connection mark cannot be taken away";
+            return Err(Refusal::action(message, "exclude the packets from the rules that mark"));
+        }
         Action::MarkConnection(mark) => {
             let number = named(mark, &names.connection)?;
             // Where there is no connection these chains change nothing, and the rule ends all the same.
-            return Ok(match (fields.connection.mask(), rule.passthrough) {
-                (0, true) => String::new(),
-                (0, false) => "accept".into(),
-                (_, true) => format!("jump mark_connection{number}"),
-                (_, false) => format!("goto mark_connection{number}_end"),
+            return Ok(if rule.passthrough {
+                format!("jump mark_connection{number}")
+            } else {
+                format!("goto mark_connection{number}_end")
             });
         }
         Action::MarkPacket(mark) => match fields.packet.mask() {

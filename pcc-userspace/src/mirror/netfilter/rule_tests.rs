@@ -19,7 +19,6 @@ fn actions_of_mangle() {
         ("forward", "action=jump jump-target=x", "jump m4_x"),
         ("input", "action=mark-connection new-connection-mark=c1", "jump mark_connection1"),
         ("input", "action=mark-connection new-connection-mark=c1 passthrough=no", "goto mark_connection1_end"),
-        ("input", "action=mark-connection new-connection-mark=no-mark", "jump mark_connection0"),
         ("forward", "action=mark-packet new-packet-mark=p1", "meta mark set meta mark & 0xfffffbff | 0x400"),
         (
             "output",
@@ -42,6 +41,7 @@ fn actions_of_mangle() {
     }
     for (chain, words, reason) in [
         ("forward", "action=mark-routing new-routing-mark=r1", "routed already"),
+        ("input", "action=mark-connection new-connection-mark=no-mark", "taken away"),
         ("forward", "action=fasttrack-connection", "exempted"),
         ("forward", "action=route route-dst=192.0.2.1", "next hop"),
         ("input", "action=change-mss new-mss=clamp-to-pmtu", "path MTU"),
