@@ -204,6 +204,28 @@ fn everything_is_accepted() {
     }
 }
 
+/// Scripts as people publish them, with every interface mapped.
+#[test]
+fn whole_scripts_are_accepted() {
+    let namespace = Namespace::new("scripts");
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routeros/fixtures");
+    let mut tables = 0;
+    for file in std::fs::read_dir(fixtures).unwrap() {
+        let path = file.unwrap().path();
+        let model = Model::build(&read(&std::fs::read(&path).unwrap())).model;
+        let names = Names::of(&model, &Names::default());
+        let members = model.members.iter().map(|member| member.interface.clone());
+        let interfaces = model.interfaces.iter().map(|interface| interface.name.clone()).chain(members);
+        let map = interfaces.enumerate().map(|(at, name)| (name, format!("dev{at}"))).collect();
+        let devices = Devices::of(&model, &map, &BTreeMap::new());
+        let fields = names.fields(None).unwrap();
+        let (text, _) = table("pcc-test", &model, &names, &fields, &devices, Dialect::V7, "pcc 1");
+        namespace.accepts(&text).unwrap();
+        tables += 1;
+    }
+    assert!(tables > 5);
+}
+
 fn a_rule() -> impl Strategy<Value = String> {
     let matchers =
         prop::collection::vec((prop::sample::select([&MATCHERS[..], &PLACES].concat()), any::<bool>()), 0..5);

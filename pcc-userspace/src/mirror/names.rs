@@ -199,6 +199,25 @@ fn collect(model: &Model, list: &str, depth: usize) -> Option<BTreeSet<String>> 
     Some(interfaces)
 }
 
+/// `interface` is in list `list`, all of whose parts are known: as [`members`], but also for interfaces that only the
+/// mapping to devices names.
+pub fn is_member(model: &Model, list: &str, interface: &str) -> bool {
+    holds(model, list, interface, 0)
+}
+
+fn holds(model: &Model, list: &str, interface: &str, depth: usize) -> bool {
+    const DEEPEST: usize = 16;
+    let mut own = model.members.iter().filter(|member| member.group == list && !member.item.disabled());
+    if list == "all" || own.any(|member| member.interface == interface) {
+        return true;
+    }
+    let Some(known) = model.lists.iter().find(|known| known.name == list).filter(|_| depth <= DEEPEST) else {
+        return false;
+    };
+    let within = |lists: &[String]| lists.iter().any(|list| holds(model, list, interface, depth + 1));
+    within(&known.include) && !within(&known.exclude)
+}
+
 fn rules(model: &Model) -> impl Iterator<Item = &Rule> {
     model.mangle.iter().chain(&model.nat).filter(|rule| rule.active())
 }

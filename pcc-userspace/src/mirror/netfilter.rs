@@ -1,6 +1,6 @@
 //! Pure: our nftables table where RouterOS rules decide.
 //!
-//! It ties the eBPF walk to conntrack ([`conntrack`]), and holds mangle's chains other than `prerouting`, and NAT. Its rules
+//! It ties the eBPF walk to conntrack (`conntrack`), and holds mangle's chains other than `prerouting`, and NAT. Its rules
 //! never change while it stands. Each chain of the script is an nft chain for one family, and the base chain of a hook leads
 //! there, so that `accept` and `return` mean what they mean on RouterOS.
 
@@ -11,21 +11,25 @@ use pcc_ebpf::abi::MarkFields;
 use super::names::{Devices, Names};
 use crate::routeros::dialect::Dialect;
 use crate::routeros::model::matcher::Test;
-use crate::routeros::model::rule::Rule;
+use crate::routeros::model::rule::{Action, Rule};
 use crate::routeros::model::{Family, Model};
 use crate::routeros::{Note, Severity};
-use chains::{Chain, Chains, Hook, Menu, refused};
+use chains::{Chain, Chains, Hook, Menu};
 use lists::Lists;
 
 mod action;
 mod case;
 mod chains;
 mod conntrack;
+mod header;
 mod interface;
 mod lists;
 mod matcher;
 mod nat;
 mod partition;
+mod refusal;
+#[cfg(test)]
+mod rule_tests;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -51,10 +55,11 @@ struct Context<'a> {
     lists: Lists<'a>,
 }
 
-/// One transaction that replaces the table `inet <name>`, whatever stands there. `fingerprint` becomes its comment.
+/// One transaction that replaces the table `inet <name>`, whatever stands there. `fingerprint` becomes its comment: at most
+/// 127 bytes, without `"` and `\`.
 ///
 /// The notes say what is left out; with one of severity `Error` among them the table does not do what the script does and
-/// must not be used.
+/// must not be used. Addresses that rules have added to lists go with the table that is replaced.
 pub fn table(
     name: &str,
     model: &Model,
@@ -123,40 +128,29 @@ fn chain(context: &Context<'_>, chains: &Chains<'_>, chain: &Chain<'_>, notes: &
 }
 
 fn rule(context: &Context<'_>, chains: &Chains<'_>, chain: &Chain<'_>, rule: &Rule, notes: &mut Vec<Note>) -> String {
-    let statements = action::statements(context, chains, chain, rule).map_err(|reason| {
-        let action = rule.item.text("action").unwrap_or("accept");
-        refused(rule.item.place("action"), format!("`action={action}` in chain `{}`: {reason}", rule.chain))
+    let statements = action::statements(context, chains, chain, rule);
+    let statements = statements.map_err(|refusal| {
+        let property = if matches!(rule.action, Action::Jump(_)) { "jump-target" } else { "action" };
+        notes.push(refusal.at(rule.item.place(property)));
     });
-    let cases = matcher::cases(context, chain, rule).map_err(|refusals| {
-        refusals.into_iter().map(|(matcher, reason)| {
-            let property = rule.item.properties.iter().find(|property| property.span == matcher.span);
-            let name = property.map_or("matcher", |property| property.name.as_str());
-            refused(matcher.span, format!("`{name}` in chain `{}`: {reason}", rule.chain))
-        })
-    });
+    let cases = matcher::cases(context, chain, rule, notes);
     for matcher in &rule.matchers {
         if matches!(&matcher.test, Test::Pcc(pcc) if pcc.denominator > 1) {
             let message = "the parts are as large as on RouterOS, but a connection may be in another one: nftables cannot \
                            compute RouterOS's hash";
-            notes.push(Note::new(Severity::Info, "other-hash", matcher.span, message));
+            notes.push(Note::new(Severity::Info, "mirror-hash", matcher.span, message));
         }
     }
-    match (statements, cases) {
-        (Ok(statements), Ok(cases)) => {
-            let comment = text::comment(rule.item.text("comment"));
-            let line = |case: &str| {
-                let blank = if case.is_empty() || statements.is_empty() { "" } else { " " };
-                format!("  {case}{blank}{statements}{comment}\n")
-            };
-            // A rule that does nothing only holds a comment.
-            if statements.is_empty() { String::new() } else { cases.iter().map(line).collect() }
-        }
-        (statements, cases) => {
-            notes.extend(statements.err());
-            notes.extend(cases.err().into_iter().flatten());
-            String::new()
-        }
+    let (Ok(statements), Some(cases)) = (statements, cases) else { return String::new() };
+    if statements.is_empty() {
+        return String::new();
     }
+    let comment = text::comment(rule.item.text("comment"));
+    let line = |case: &str| {
+        let blank = if case.is_empty() { "" } else { " " };
+        format!("  {case}{blank}{statements}{comment}\n")
+    };
+    cases.iter().map(line).collect()
 }
 
 /// What is never taken over.
@@ -166,7 +160,7 @@ fn firewall(model: &Model) -> Option<Note> {
     let span = rules.chain(hotspots.map(|item| item.span)).min()?;
     let message = "filter, raw and hotspot did not move over: this host's own firewall decides what may pass";
     Some(
-        Note::new(Severity::Warning, "firewall-stays", span, message)
+        Note::new(Severity::Warning, "mirror-firewall", span, message)
             .with_fix("protect this host with its own nftables rules"),
     )
 }

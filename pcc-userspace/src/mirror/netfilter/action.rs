@@ -4,7 +4,9 @@ use super::Context;
 use super::case::word;
 use super::chains::{Chain, Chains, Hook, Menu};
 use super::conntrack::set;
+use super::refusal::Refusal;
 use super::{nat, text};
+use crate::mirror::names::Numbers;
 use crate::routeros::model::Family;
 use crate::routeros::model::route::MAIN;
 use crate::routeros::model::rule::{Action, Rule};
@@ -15,7 +17,7 @@ pub fn statements(
     chains: &Chains<'_>,
     chain: &Chain<'_>,
     rule: &Rule,
-) -> Result<String, String> {
+) -> Result<String, Refusal> {
     let action = rule.item.text("action").unwrap_or("accept");
     let what = match (&rule.action, chains.menu) {
         (Action::Accept, _) => "accept".to_owned(),
@@ -26,7 +28,8 @@ pub fn statements(
         // The log statement itself comes below.
         (Action::Watch, _) if action == "log" => String::new(),
         (Action::AddToAddressList { source, list, timeout }, _) => {
-            let set = context.lists.added(rule.family, list).ok_or("the address list is not there")?;
+            let set = context.lists.added(rule.family, list);
+            let set = set.ok_or_else(|| Refusal::list("the address list is not there", "address-list=NAME"))?;
             let side = if *source { "saddr" } else { "daddr" };
             let timeout = timeout.map_or_else(String::new, |time| format!(" timeout {}s", time.as_secs().max(1)));
             format!("update {set} {{ {} {side}{timeout} }}", word(rule.family))
@@ -41,32 +44,36 @@ pub fn statements(
 }
 
 /// An action of mangle that goes on with the next rule unless `passthrough=no`.
-fn change(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, action: &str) -> Result<String, String> {
+fn change(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, action: &str) -> Result<String, Refusal> {
     let (names, fields, ip) = (context.names, context.fields, word(rule.family));
-    let only = |hooks: &[Hook]| chain.hooks.iter().all(|hook| hooks.contains(hook));
-    let named = |name: &str, numbers: &crate::mirror::names::Numbers| match name {
+    let named = |name: &str, numbers: &Numbers| match name {
         "no-mark" => Ok(0),
-        name => numbers.get(name).ok_or("the mark has no number"),
+        name => {
+            numbers.get(name).ok_or_else(|| Refusal::action(format!("mark `{name}` has no number"), "use another name"))
+        }
     };
     let statement = match &rule.action {
+        Action::MarkConnection(mark) if mark == "no-mark" => {
+            // The walk's cache would bring it back.
+            let message = "a connection mark cannot be taken away";
+            return Err(Refusal::action(message, "exclude the packets from the rules that mark"));
+        }
         Action::MarkConnection(mark) => {
             let number = named(mark, &names.connection)?;
             // Where there is no connection these chains change nothing, and the rule ends all the same.
-            return Ok(match (fields.connection.mask(), rule.passthrough) {
-                (0, true) => String::new(),
-                (0, false) => "accept".into(),
-                (_, true) => format!("jump mark_connection{number}"),
-                (_, false) => format!("goto mark_connection{number}_end"),
+            return Ok(if rule.passthrough {
+                format!("jump mark_connection{number}")
+            } else {
+                format!("goto mark_connection{number}_end")
             });
         }
         Action::MarkPacket(mark) => match fields.packet.mask() {
             0 => String::new(),
             _ => set("meta", fields.packet, named(mark, &names.packet)?),
         },
-        Action::MarkRouting(_) if !only(&[Hook::Output]) => {
-            return Err(
-                "packets are routed before they come here; only `prerouting` and `output` can choose a route".into()
-            );
+        Action::MarkRouting(_) if !chain.only(&[Hook::Output]) => {
+            let message = "packets that come here by some chain are routed already";
+            return Err(Refusal::action(message, "chain=prerouting or chain=output"));
         }
         Action::MarkRouting(mark) => match fields.routing.mask() {
             0 => String::new(),
@@ -78,8 +85,9 @@ fn change(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, action: &str) -
             }
         },
         Action::ChangeMss(Some(size)) => format!("tcp option maxseg size set {size}"),
-        Action::ChangeMss(None) if !only(&[Hook::Forward, Hook::Output, Hook::Postrouting]) => {
-            return Err("the path MTU is not known in every chain that leads here".into());
+        Action::ChangeMss(None) if !chain.only(&[Hook::Forward, Hook::Output, Hook::Postrouting]) => {
+            let message = "the path MTU is not known in every chain that leads here";
+            return Err(Refusal::action(message, "chain=forward or chain=postrouting"));
         }
         Action::ChangeMss(None) => "tcp option maxseg size set rt mtu".into(),
         Action::ChangeDscp(dscp) => format!("{ip} dscp set {dscp}"),
@@ -88,14 +96,20 @@ fn change(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, action: &str) -
                 if rule.family == Family::V4 { ("new-ttl", "ip ttl") } else { ("new-hop-limit", "ip6 hoplimit") };
             let text = rule.item.text(property).unwrap_or_default();
             let value = text.strip_prefix("set:").unwrap_or(text);
-            let value: u8 = value
-                .parse()
-                .map_err(|_| format!("nftables can set the value, as in `{property}=set:64`, but not count from it"))?;
+            let value: u8 = value.parse().map_err(|_| {
+                Refusal::action("nftables can set the value, but not count from it", format!("{property}=set:64"))
+            })?;
             format!("{field} set {value}")
         }
-        Action::Fasttrack => return Err("packets that skip the rules would lose their routing marks".into()),
-        Action::Route(_) => return Err("only `prerouting` can force a next hop".into()),
-        _ => return Err("nftables has no such statement here".into()),
+        Action::Fasttrack => {
+            let message = "connections are not exempted from the rules; later packets are fast by themselves";
+            return Err(Refusal::action(message, "remove the rule"));
+        }
+        Action::Route(_) => {
+            let fix = "action=mark-routing with a table whose default route has this gateway";
+            return Err(Refusal::action("a next hop cannot be forced by a rule", fix));
+        }
+        _ => return Err(Refusal::action(format!("`{action}` is not possible in mangle"), "remove the rule")),
     };
     let end = if rule.passthrough { "" } else { "accept" };
     let blank = if statement.is_empty() || end.is_empty() { "" } else { " " };

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::refusal::Refusal;
 use crate::routeros::model::Family;
 use crate::routeros::model::rule::{Action, Rule};
-use crate::routeros::{Note, Severity};
 
 /// Chains in chains that the kernel follows are 16; ours take some.
 const DEEPEST: usize = 12;
@@ -136,17 +136,22 @@ impl<'a> Chains<'a> {
     }
 
     /// What nft calls the target of a jump in chain `from`, or why the jump cannot be made.
-    pub fn target(&self, from: &str, to: &str) -> Result<&str, String> {
+    pub fn target(&self, from: &str, to: &str) -> Result<&str, Refusal> {
         match self.get(to) {
             Some(chain) if !self.refused.contains(&(from, to)) => Ok(&chain.identifier),
-            _ => Err(format!("chain `{to}` is built in, leads back here, or is nested deeper than {DEEPEST} chains")),
+            _ => {
+                let message = format!("chain `{to}` is built in, leads back here, or is nested deeper than {DEEPEST}");
+                Err(Refusal::chain(message, "jump to a chain of its own name that ends or returns"))
+            }
         }
     }
 }
 
-/// An error: what `text` names at `rule` is not possible in nftables.
-pub fn refused(span: crate::routeros::Span, text: String) -> Note {
-    Note::new(Severity::Error, "not-mirrored", span, text)
+impl Chain<'_> {
+    /// Packets come here by no other hooks than these.
+    pub fn only(&self, hooks: &[Hook]) -> bool {
+        self.hooks.iter().all(|hook| hooks.contains(hook))
+    }
 }
 
 /// A unique nft identifier for the item `index` that RouterOS calls `name`.

@@ -1,7 +1,7 @@
 //! What ties the eBPF walk to conntrack: the packet's marks are saved in the connection, or taken from it.
 //!
 //! nft cannot combine two marks that both vary. So each number has small chains with constants, and maps lead there. Bits
-//! outside the mask stay as they are in both marks.
+//! outside the mask stay as they are in both marks. A packet whose guess was saved or was right stays *tentative*.
 
 use std::fmt::Write as _;
 
@@ -41,10 +41,8 @@ pub fn maps(names: &Names, fields: &MarkFields) -> String {
             set("ct", connection, *number),
             set("meta", connection, *number),
         );
-    }
-    // For the script's rules. Without a connection they change nothing; such a rule ends all the same.
-    for number in names.connection.map().values().copied().chain([0]).filter(|_| connection.mask() != 0) {
-        let both = format!("{} {}", set("ct", connection, number), set("meta", connection, number));
+        // For the script's rules. Without a connection they change nothing; such a rule ends all the same.
+        let both = format!("{} {}", set("ct", connection, *number), set("meta", connection, *number));
         let _ = writeln!(text, " chain mark_connection{number} {{ {both}; }}");
         let _ = writeln!(text, " chain mark_connection{number}_end {{ {both}; accept; }}");
     }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::case::{Cases, addresses, word};
-use super::chains::{digit, identifier, refused};
+use super::chains::{digit, identifier};
+use super::refusal::Refusal;
 use crate::routeros::Note;
 use crate::routeros::model::matcher::Test;
 use crate::routeros::model::rule::{Action, Rule};
@@ -43,12 +44,14 @@ impl<'a> Lists<'a> {
             let (family, name) = key;
             let entries = model.address_lists.get(name).map(Vec::as_slice).unwrap_or_default();
             let entries = entries.iter().filter(|entry| entry.family == family && !entry.disabled);
-            let named = entries.clone().filter(|entry| entry.addresses.is_none() && tested.contains(&key));
-            notes.extend(named.map(|entry| {
-                let message =
-                    format!("host name `{}` in address list `{name}`: only addresses can be listed", entry.text);
-                refused(entry.span, message)
-            }));
+            for entry in entries.clone().filter(|_| tested.contains(&key)) {
+                let message = match entry.addresses {
+                    Some(range) if family.holds(range.first) => continue,
+                    Some(_) => format!("`{}` is no address of `/{}`", entry.text, family.menu()),
+                    None => format!("host name `{}` of address list `{name}` is not resolved", entry.text),
+                };
+                notes.push(Refusal::list(message, "write its addresses").at(entry.span));
+            }
             let list = List {
                 name: identifier(&digit(family).to_string(), index, name),
                 listed: addresses(entries.filter_map(|entry| entry.addresses), family),

@@ -1,13 +1,15 @@
 //! Matchers of a rule as nft expressions.
 
 use pcc_ebpf::abi::Field;
-use pcc_ebpf::flow::has_ports;
 
 use super::Context;
 use super::case::{Cases, addresses, among, within, word};
 use super::chains::{Chain, Hook};
+use super::header::{icmp, ports, protocol, protocols, tcp_flags, ttl, with_ports};
 use super::interface::{self, Side};
 use super::partition;
+use super::refusal::Refusal;
+use crate::routeros::Note;
 use crate::routeros::model::matcher::{AddressType, ConnectionState, Matcher, Test};
 use crate::routeros::model::rule::Rule;
 use crate::routeros::model::values::AddressRange;
@@ -16,12 +18,9 @@ use crate::routeros::model::{Family, route::MAIN};
 /// Lines that one rule may become.
 const MOST_CASES: usize = 32;
 
-/// A matcher that nft cannot express, and why.
-pub type Refusal<'a> = (&'a Matcher, String);
-
-/// The packets that all matchers of `rule` accept. Those that count come last, in RouterOS's order, because they see only
-/// what the others let through.
-pub fn cases<'a>(context: &Context<'_>, chain: &Chain<'_>, rule: &'a Rule) -> Result<Cases, Vec<Refusal<'a>>> {
+/// The packets that all matchers of `rule` accept; `None` if nft cannot express one of them, which a note says. Those that
+/// count come last, in RouterOS's order, because they see only what the others let through.
+pub fn cases(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, notes: &mut Vec<Note>) -> Option<Cases> {
     let mut matchers: Vec<_> = rule.matchers.iter().collect();
     matchers.sort_by_key(|matcher| rank(&matcher.test));
     let protocols = protocols(rule);
@@ -31,44 +30,28 @@ pub fn cases<'a>(context: &Context<'_>, chain: &Chain<'_>, rule: &'a Rule) -> Re
         // nft refuses such a rule, which no packet matches.
         _ => Cases::never(),
     };
-    let mut refusals = Vec::new();
+    let (mut complete, mut counted) = (true, false);
     for matcher in matchers {
-        match test(context, chain, rule, matcher) {
-            Ok(_) if counts(&matcher.test) && all.len() > 1 => {
-                let reason = "next to these matchers it would take several nft rules, each with its own count";
-                refusals.push((matcher, reason.to_owned()));
+        counted |= counts(&matcher.test);
+        let refusal = match test(context, chain, rule, matcher, notes) {
+            Ok(cases) if counted && all.len() * cases.len() > 1 => {
+                let message = "these matchers take several nft rules, which would each count by themselves";
+                Refusal::matcher(message, "split the rule: mark the packets, and count those with the mark")
             }
             Ok(cases) if all.len() * cases.len() > MOST_CASES => {
-                refusals.push((matcher, format!("the rule would take more than {MOST_CASES} nft rules")));
+                Refusal::matcher(format!("the rule takes more than {MOST_CASES} nft rules"), "split the rule")
             }
-            Ok(cases) => all = all.and(&cases),
-            Err(reason) => refusals.push((matcher, reason)),
-        }
+            Ok(cases) => {
+                all = all.and(&cases);
+                continue;
+            }
+            Err(refusal) => refusal,
+        };
+        complete = false;
+        notes.push(refusal.at(matcher.span));
     }
-    if refusals.is_empty() { Ok(all) } else { Err(refusals) }
+    complete.then_some(all)
 }
-
-/// The protocol that all packets have that match `rule`, where its matchers tell.
-pub fn protocol(rule: &Rule) -> Option<u8> {
-    protocols(rule).first().copied()
-}
-
-/// The protocols that all matching packets must have.
-fn protocols(rule: &Rule) -> Vec<u8> {
-    let implied = |matcher: &Matcher| match matcher.test {
-        Test::Protocol(number) if !matcher.negated => Some(number),
-        Test::TcpFlags { .. } | Test::TcpMss(_) => Some(6),
-        Test::Icmp { .. } => Some(if rule.family == Family::V4 { 1 } else { 58 }),
-        _ => None,
-    };
-    let mut protocols: Vec<_> = rule.matchers.iter().filter_map(implied).collect();
-    protocols.sort_unstable();
-    protocols.dedup();
-    protocols
-}
-
-/// The protocols that have ports.
-pub const PORTS: &str = "{ 6, 17, 33, 132, 136 }";
 
 fn rank(test: &Test) -> u8 {
     match test {
@@ -84,8 +67,20 @@ fn counts(test: &Test) -> bool {
     matches!(rank(test), 2 | 4)
 }
 
-fn test(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, matcher: &Matcher) -> Result<Cases, String> {
+fn test(
+    context: &Context<'_>,
+    chain: &Chain<'_>,
+    rule: &Rule,
+    matcher: &Matcher,
+    notes: &mut Vec<Note>,
+) -> Result<Cases, Refusal> {
     let (family, negated) = (rule.family, matcher.negated);
+    let place = (negated, matcher.span);
+    match &matcher.test {
+        Test::InInterface(_) | Test::InInterfaceList(_) => Side::In.known(chain)?,
+        Test::OutInterface(_) | Test::OutInterfaceList(_) => Side::Out.known(chain)?,
+        _ => {}
+    }
     let ip = word(family);
     let (names, fields) = (context.names, context.fields);
     let number = |name: &Option<String>, numbers: &crate::mirror::names::Numbers| match name {
@@ -93,10 +88,10 @@ fn test(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, matcher: &Matcher
         Some(name) => numbers.get(name),
     };
     Ok(match &matcher.test {
-        Test::InInterface(name) => interface::interface(context, chain, Side::In, name, negated)?,
-        Test::OutInterface(name) => interface::interface(context, chain, Side::Out, name, negated)?,
-        Test::InInterfaceList(name) => interface::list(context, chain, Side::In, name, negated)?,
-        Test::OutInterfaceList(name) => interface::list(context, chain, Side::Out, name, negated)?,
+        Test::InInterface(name) => interface::interface(context, Side::In, name, place, notes)?,
+        Test::OutInterface(name) => interface::interface(context, Side::Out, name, place, notes)?,
+        Test::InInterfaceList(name) => interface::list(context, Side::In, name, place, notes)?,
+        Test::OutInterfaceList(name) => interface::list(context, Side::Out, name, place, notes)?,
         Test::SourceAddress(range) => address("saddr", *range, family, negated)?,
         Test::DestinationAddress(range) => address("daddr", *range, family, negated)?,
         Test::SourceAddressList(name) => context.lists.test(family, name, "saddr", negated),
@@ -149,8 +144,9 @@ fn test(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, matcher: &Matcher
             } else {
                 &[Hook::Forward, Hook::Output, Hook::Postrouting]
             };
-            if !chain.hooks.iter().all(|hook| hooks.contains(hook)) {
-                return Err("this direction is not known in every chain that leads here".into());
+            if !chain.only(hooks) {
+                let message = "packets that come here by some chain have no IPsec policy of this direction";
+                return Err(Refusal::matcher(message, "in: input, forward; out: forward, output, postrouting"));
             }
             let key = if *incoming { "meta secpath" } else { "rt ipsec" };
             Cases::one(format!("{key} {}", if *ipsec == negated { "missing" } else { "exists" }))
@@ -168,8 +164,8 @@ fn test(context: &Context<'_>, chain: &Chain<'_>, rule: &Rule, matcher: &Matcher
 }
 
 /// `field` of the mark that `key` names holds `number`.
-fn mark(key: &str, field: Field, number: Option<u32>, negated: bool) -> Result<Cases, String> {
-    let number = number.ok_or("no rule sets this mark")?;
+fn mark(key: &str, field: Field, number: Option<u32>, negated: bool) -> Result<Cases, Refusal> {
+    let number = number.ok_or_else(|| Refusal::matcher("the mark has no number", "use a mark that some rule sets"))?;
     let (mask, of) = (field.mask(), field.of(number));
     let relation = if negated { "!=" } else { "==" };
     // Without any marks every packet has none.
@@ -180,22 +176,28 @@ fn mark(key: &str, field: Field, number: Option<u32>, negated: bool) -> Result<C
     })
 }
 
-fn address(side: &str, range: AddressRange, family: Family, negated: bool) -> Result<Cases, String> {
+fn address(side: &str, range: AddressRange, family: Family, negated: bool) -> Result<Cases, Refusal> {
     let texts = addresses([range], family);
     match texts.as_slice() {
-        [] => Err("an address of the other family".into()),
+        [] => {
+            let message = format!("an address of the other family in a rule of `/{}`", family.menu());
+            Err(Refusal::matcher(message, "move the rule to the other menu"))
+        }
         [all] if all.ends_with("/0") => Ok(Cases::constant(!negated)),
         texts => Ok(among(&format!("{} {side}", word(family)), texts, negated)),
     }
 }
 
-fn address_type(side: &str, types: &[AddressType], negated: bool) -> Result<Cases, String> {
+fn address_type(side: &str, types: &[AddressType], negated: bool) -> Result<Cases, Refusal> {
     let word = |kind: &AddressType| match kind {
         AddressType::Unicast => Ok("unicast".to_owned()),
         AddressType::Local => Ok("local".to_owned()),
         AddressType::Broadcast => Ok("broadcast".to_owned()),
         AddressType::Multicast => Ok("multicast".to_owned()),
-        AddressType::Blackhole => Err("nftables knows no address type `blackhole`".to_owned()),
+        AddressType::Blackhole => {
+            let message = "the address type `blackhole` is not known where these rules run";
+            Err(Refusal::matcher(message, "match the addresses of the blackhole routes"))
+        }
     };
     let words = types.iter().map(word).collect::<Result<Vec<_>, _>>()?;
     Ok(among(&format!("fib {side} type"), &words, negated))
@@ -213,75 +215,15 @@ fn connection_state(states: &[ConnectionState], negated: bool) -> Cases {
     among("ct state", &words, negated)
 }
 
-fn ports(side: &str, ranges: &[std::ops::RangeInclusive<u16>], negated: bool) -> Cases {
-    within(&format!("th {side}"), ranges.iter().map(|range| (*range.start(), *range.end())), u16::MAX, negated)
-}
-
-/// Packets without ports pass no port matcher, negated or not.
-fn with_ports(rule: &Rule, cases: &Cases) -> Cases {
-    match protocol(rule) {
-        None => Cases::one(format!("meta l4proto {PORTS}")).and(cases),
-        Some(number) if has_ports(u32::from(number)) => cases.clone(),
-        Some(_) => Cases::never(),
-    }
-}
-
-fn tcp_flags(set: &[String], unset: &[String], negated: bool) -> Result<Cases, String> {
-    let bit = |name: &String| match name.as_str() {
-        "fin" => Ok(0x01),
-        "syn" => Ok(0x02),
-        "rst" => Ok(0x04),
-        "psh" => Ok(0x08),
-        "ack" => Ok(0x10),
-        "urg" => Ok(0x20),
-        "ece" => Ok(0x40),
-        "cwr" => Ok(0x80),
-        _ => Err(format!("`{name}` is no TCP flag")),
-    };
-    let bits = |names: &[String]| names.iter().try_fold(0_u8, |bits, name| Ok::<_, String>(bits | bit(name)?));
-    // Here a `!` belongs to its word, and one before the value is the first word's.
-    let (first, others) = set.split_at(usize::from(negated).min(set.len()));
-    let (set, unset) = (bits(others)?, bits(unset)? | bits(first)?);
-    if set & unset != 0 {
-        return Ok(Cases::never());
-    }
-    Ok(Cases::one(format!("tcp flags & {:#x} == {set:#x}", set | unset)))
-}
-
-fn icmp(family: Family, kind: u8, codes: Option<&std::ops::RangeInclusive<u8>>, negated: bool) -> Cases {
-    let protocol = if family == Family::V4 { "icmp" } else { "icmpv6" };
-    let kinds = |negated| among(&format!("{protocol} type"), &[kind.to_string()], negated);
-    let codes = codes.map_or((0, u8::MAX), |codes| (*codes.start(), *codes.end()));
-    let with_code = kinds(false).and(&within(&format!("{protocol} code"), [codes], u8::MAX, negated));
-    if !negated {
-        return with_code;
-    }
-    Cases::of(kinds(true).iter().chain(with_code.iter()).map(str::to_owned))
-}
-
-fn ttl(family: Family, text: &str, negated: bool) -> Result<Cases, String> {
-    let key = if family == Family::V4 { "ip ttl" } else { "ip6 hoplimit" };
-    let (relation, value) = text.split_once(':').unwrap_or(("equal", text));
-    let value: u8 = value.parse().map_err(|_| format!("`{text}` is no value for `ttl`"))?;
-    let last = |value: u8| value.checked_sub(1).map(|last| (0, last));
-    let (range, inverted) = match relation {
-        "equal" => (Some((value, value)), false),
-        "not-equal" => (Some((value, value)), true),
-        "less-than" => (last(value), false),
-        "greater-than" => (value.checked_add(1).map(|first| (first, u8::MAX)), false),
-        _ => return Err(format!("`{text}` is no value for `ttl`")),
-    };
-    Ok(within(key, range, u8::MAX, negated != inverted))
-}
-
 /// Matchers that the model keeps as text.
-fn other(context: &Context<'_>, chain: &Chain<'_>, name: &str, value: &str, negated: bool) -> Result<Cases, String> {
+fn other(context: &Context<'_>, chain: &Chain<'_>, name: &str, value: &str, negated: bool) -> Result<Cases, Refusal> {
     match name {
         "src-mac-address" => {
             Side::In.known(chain)?;
             let is_octet = |part: &str| part.len() == 2 && u8::from_str_radix(part, 16).is_ok();
             if value.split(':').count() != 6 || !value.split(':').all(is_octet) {
-                return Err(format!("`{value}` is no MAC address"));
+                let message = format!("`{value}` is no MAC address");
+                return Err(Refusal::matcher(message, "six octets, such as 00:00:5E:00:53:01"));
             }
             Ok(among("ether saddr", &[value.to_ascii_lowercase()], negated))
         }
@@ -290,13 +232,16 @@ fn other(context: &Context<'_>, chain: &Chain<'_>, name: &str, value: &str, nega
             mark("meta", context.fields.routing, number, negated)
         }
         "limit" => limit(value, negated),
-        _ => Err("nftables has no such matcher".into()),
+        _ => Err(Refusal::matcher(format!("`{name}` cannot be matched"), "remove the rule, or match something else")),
     }
 }
 
 /// `rate[/time],burst:packet`.
-fn limit(value: &str, negated: bool) -> Result<Cases, String> {
-    let refusal = || format!("only limits of packets are possible, such as `10/1m,5:packet`, not `{value}`");
+fn limit(value: &str, negated: bool) -> Result<Cases, Refusal> {
+    let refusal = || {
+        let message = format!("`{value}`: only limits of packets a second, minute, hour or day are possible");
+        Refusal::matcher(message, "such as `limit=10/1m,5:packet`")
+    };
     let (rest, mode) = value.split_once(':').unwrap_or((value, "packet"));
     let (rate, burst) = rest.split_once(',').ok_or_else(refusal)?;
     let (count, time) = rate.split_once('/').unwrap_or((rate, "1s"));

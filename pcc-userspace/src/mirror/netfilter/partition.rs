@@ -4,7 +4,7 @@
 use pcc_ebpf::flow::has_ports;
 
 use super::case::{Cases, word};
-use super::matcher::PORTS;
+use super::header::PORTS;
 use crate::routeros::model::Family;
 use crate::routeros::model::values::Pcc;
 

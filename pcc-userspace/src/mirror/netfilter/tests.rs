@@ -1,4 +1,4 @@
-//! The text of each matcher and action, in both polarities.
+//! The text of each matcher, in both polarities.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ const SETTING: &str = "
     /ip firewall mangle add chain=prerouting action=mark-packet new-packet-mark=p1
 ";
 
-fn made(script: &str) -> (String, Vec<Note>) {
+pub fn made(script: &str) -> (String, Vec<Note>) {
     let model = Model::build(&read(format!("{SETTING}{script}").as_bytes())).model;
     let names = Names::of(&model, &Names::default());
     let fields = names.fields(Some(0xff00)).unwrap();
@@ -34,13 +34,13 @@ fn made(script: &str) -> (String, Vec<Note>) {
 }
 
 /// The lines of the script's chains whose comment is `here`, without it.
-fn lines(text: &str) -> Vec<String> {
+pub fn lines(text: &str) -> Vec<String> {
     let lines = text.lines().filter_map(|line| line.trim().strip_suffix("comment \"here\""));
     lines.map(|line| line.trim().to_owned()).collect()
 }
 
 /// What becomes of a rule, or the reasons why nothing does.
-fn rule(menu: &str, words: &str) -> Vec<String> {
+pub fn rule(menu: &str, words: &str) -> Vec<String> {
     let (text, notes) = made(&format!("/{menu} firewall {words} comment=here\n"));
     let errors: Vec<_> = notes.iter().filter(|note| note.severity == Severity::Error).collect();
     if errors.is_empty() { lines(&text) } else { errors.iter().map(|note| format!("! {}", note.message)).collect() }
@@ -53,7 +53,7 @@ fn matcher(words: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn refuses(lines: &[String], reason: &str) {
+pub fn refuses(lines: &[String], reason: &str) {
     assert!(matches!(lines, [line] if line.starts_with("! ") && line.contains(reason)), "{lines:?}");
 }
 
@@ -156,7 +156,8 @@ fn rules_that_take_several_lines_hold_once() {
             "meta l4proto != { 6, 17, 33, 132, 136 } jhash ip saddr mod 2 seed 0x706363 == 0",
         ]
     );
-    refuses(&matcher("protocol=tcp port=80 nth=2,1"), "its own count");
+    refuses(&matcher("protocol=tcp port=80 nth=2,1"), "count by themselves");
+    refuses(&matcher("nth=2,1 per-connection-classifier=both-ports:2/1"), "count by themselves");
     assert_eq!(
         matcher("nth=2,1 protocol=tcp random=5").concat(),
         "meta l4proto 6 numgen random mod 100 < 5 numgen inc mod 2 0"
@@ -174,177 +175,16 @@ fn exclamation_marks_of_tcp_flags_belong_to_their_word() {
 #[test]
 fn what_nft_cannot_match_is_an_error_at_its_place() {
     refuses(&matcher("in-interface=ether9"), "no Linux device");
-    refuses(&matcher("in-interface-list=broken"), "interface `ether9`");
+    refuses(&matcher("in-interface-list=broken"), "`ether9`");
     refuses(&matcher("in-interface-list=dynamic"), "interface list `dynamic`");
     refuses(&matcher("out-interface=all-vlan"), "`all-vlan`");
     refuses(&matcher("src-address=2001:db8::1"), "other family");
     refuses(&matcher("dst-address-type=blackhole"), "blackhole");
-    refuses(&matcher("layer7-protocol=x"), "no such matcher");
+    refuses(&matcher("layer7-protocol=x"), "cannot be matched");
     refuses(&matcher("limit=10k,5:bit"), "only limits of packets");
-    refuses(&matcher("src-address-list=named"), "host name `example.com`");
+    refuses(&matcher("src-address-list=named"), "`example.com`");
     refuses(&rule("ip", "mangle add chain=output in-interface=ether1"), "incoming interface");
-    refuses(&rule("ip", "mangle add chain=input ipsec-policy=out,none"), "this direction");
+    refuses(&rule("ip", "mangle add chain=input ipsec-policy=out,none"), "no IPsec policy");
     let (_, notes) = made("/ip firewall mangle add chain=forward in-interface=ether9\n");
-    assert_eq!((notes[0].id, notes[0].span.line), ("not-mirrored", SETTING.lines().count() as u32 + 1));
-}
-
-#[test]
-fn actions_of_mangle() {
-    for (chain, words, wanted) in [
-        ("forward", "action=accept", "accept"),
-        ("forward", "action=return", "return"),
-        ("forward", "action=drop", "drop"),
-        ("forward", "action=passthrough", "counter"),
-        ("forward", "action=log log-prefix=seen", "log prefix \"seen: \""),
-        ("forward", "action=accept log=yes", "log accept"),
-        ("forward", "action=jump jump-target=x", "jump m4_x"),
-        ("input", "action=mark-connection new-connection-mark=c1", "jump mark_connection1"),
-        ("input", "action=mark-connection new-connection-mark=c1 passthrough=no", "goto mark_connection1_end"),
-        ("input", "action=mark-connection new-connection-mark=no-mark", "jump mark_connection0"),
-        ("forward", "action=mark-packet new-packet-mark=p1", "meta mark set meta mark & 0xfffffbff | 0x400"),
-        (
-            "output",
-            "action=mark-routing new-routing-mark=r1 passthrough=no",
-            "meta mark set meta mark & 0xfffffeff | 0x8100 accept",
-        ),
-        ("output", "action=mark-routing new-routing-mark=main", "meta mark set meta mark & 0xfffffeff | 0x8000"),
-        ("forward", "action=change-mss new-mss=1400 protocol=tcp", "meta l4proto 6 tcp option maxseg size set 1400"),
-        ("postrouting", "action=change-mss new-mss=clamp-to-pmtu", "tcp option maxseg size set rt mtu"),
-        ("forward", "action=change-dscp new-dscp=12", "ip dscp set 12"),
-        ("postrouting", "action=change-ttl new-ttl=set:65", "ip ttl set 65"),
-        (
-            "forward",
-            "action=add-src-to-address-list address-list=seen address-list-timeout=1h",
-            "update @added4_seen { ip saddr timeout 3600s }",
-        ),
-        ("forward", "action=add-dst-to-address-list address-list=seen", "update @added4_seen { ip daddr }"),
-    ] {
-        assert_eq!(rule("ip", &format!("mangle add chain={chain} {words}")), [wanted], "{words}");
-    }
-    for (chain, words, reason) in [
-        ("forward", "action=mark-routing new-routing-mark=r1", "packets are routed before"),
-        ("forward", "action=fasttrack-connection", "skip the rules"),
-        ("forward", "action=route route-dst=192.0.2.1", "next hop"),
-        ("input", "action=change-mss new-mss=clamp-to-pmtu", "path MTU"),
-        ("forward", "action=clear-df", "no such statement"),
-        ("forward", "action=strip-ipv4-options", "no such statement"),
-        ("forward", "action=reject", "no such statement"),
-        ("forward", "action=sniff-tzsp", "no such statement"),
-        ("forward", "action=change-ttl new-ttl=decrement:1", "not count"),
-        ("forward", "action=jump jump-target=output", "built in"),
-    ] {
-        refuses(&rule("ip", &format!("mangle add chain={chain} {words}")), reason);
-    }
-    assert_eq!(rule("ipv6", "mangle add chain=forward action=change-dscp new-dscp=1"), ["ip6 dscp set 1"]);
-}
-
-#[test]
-fn lists_that_rules_add_to_are_looked_up_twice() {
-    let (text, notes) = made(
-        "/ip firewall mangle\nadd chain=forward action=add-src-to-address-list address-list=local\n\
-         add chain=forward src-address-list=local comment=here\nadd chain=forward src-address-list=!local comment=here\n",
-    );
-    assert!(notes.is_empty(), "{notes:?}");
-    assert!(text.contains(
-        "set list4_local { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 192.0.2.1-192.0.2.3 }; }"
-    ));
-    assert!(text.contains("set added4_local { type ipv4_addr;"));
-    assert_eq!(
-        lines(&text),
-        [
-            "ip saddr @list4_local accept",
-            "ip saddr != @list4_local ip saddr @added4_local accept",
-            "ip saddr != @list4_local ip saddr != @added4_local accept"
-        ]
-    );
-}
-
-#[test]
-fn actions_of_nat() {
-    for (menu, words, wanted) in [
-        ("ip", "chain=srcnat action=masquerade out-interface-list=WAN", "oifname { \"ppp0\", \"wan1\" } masquerade"),
-        (
-            "ip",
-            "chain=srcnat action=masquerade protocol=udp to-ports=1024-2000",
-            "meta l4proto 17 masquerade to :1024-2000",
-        ),
-        ("ip", "chain=srcnat action=src-nat to-addresses=192.0.2.1 randomise-ports=yes", "snat ip to 192.0.2.1 random"),
-        ("ip", "chain=srcnat action=src-nat to-addresses=192.0.2.1-192.0.2.9", "snat ip to 192.0.2.1-192.0.2.9"),
-        (
-            "ip",
-            "chain=srcnat action=same to-addresses=192.0.2.1-192.0.2.9 same-not-by-dst=yes",
-            "snat ip to 192.0.2.1-192.0.2.9 persistent",
-        ),
-        ("ip", "chain=srcnat action=netmap to-addresses=192.0.2.0/24", "snat ip prefix to 192.0.2.0/24"),
-        ("ip", "chain=dstnat action=netmap to-addresses=10.0.0.0/24", "dnat ip prefix to 10.0.0.0/24"),
-        (
-            "ip",
-            "chain=dstnat action=dst-nat protocol=tcp to-addresses=10.0.0.2 to-ports=80",
-            "meta l4proto 6 dnat ip to 10.0.0.2:80",
-        ),
-        ("ip", "chain=dstnat action=dst-nat protocol=tcp to-ports=80", "meta l4proto 6 dnat to :80"),
-        ("ip", "chain=dstnat action=redirect protocol=udp to-ports=53", "meta l4proto 17 redirect to :53"),
-        ("ip", "chain=dstnat action=redirect", "redirect"),
-        ("ip", "chain=output action=dst-nat to-addresses=10.0.0.2", "dnat ip to 10.0.0.2"),
-        ("ip", "chain=srcnat action=accept", "accept"),
-        ("ip", "chain=srcnat action=jump jump-target=x", "jump n4_x"),
-        ("ipv6", "chain=srcnat action=masquerade", "masquerade"),
-        (
-            "ipv6",
-            "chain=dstnat action=dst-nat to-address=fd00::1/128 protocol=tcp to-ports=80",
-            "meta l4proto 6 dnat ip6 to [fd00::1]:80",
-        ),
-    ] {
-        assert_eq!(rule(menu, &format!("nat add {words}")), [wanted], "{words}");
-    }
-    for (words, reason) in [
-        ("chain=dstnat action=masquerade", "does not fit"),
-        ("chain=srcnat action=dst-nat to-addresses=10.0.0.2", "does not fit"),
-        ("chain=dstnat action=dst-nat", "needs `to-addresses`"),
-        ("chain=dstnat action=dst-nat to-addresses=10.0.0.2 to-ports=80", "needs a `protocol`"),
-        ("chain=dstnat action=dst-nat to-addresses=fd00::1", "other family"),
-        ("chain=srcnat action=netmap to-addresses=192.0.2.1-192.0.2.9", "one prefix"),
-        ("chain=srcnat action=endpoint-independent-nat", "no such address translation"),
-        ("chain=srcnat action=mark-packet new-packet-mark=p1", "no such address translation"),
-    ] {
-        refuses(&rule("ip", &format!("nat add {words}")), reason);
-    }
-}
-
-#[test]
-fn rules_that_no_packet_reaches_are_left_out() {
-    for words in [
-        "mangle add chain=prerouting layer7-protocol=x",
-        "mangle add chain=lost layer7-protocol=x",
-        "mangle add chain=forward layer7-protocol=x disabled=yes",
-    ] {
-        assert_eq!(rule("ip", words), Vec::<String>::new(), "{words}");
-    }
-}
-
-#[test]
-fn the_firewall_stays_where_it_is() {
-    let (_, notes) =
-        made("/ip firewall filter add chain=input action=drop\n/ip firewall raw add chain=prerouting action=drop\n");
-    assert_eq!(
-        notes.iter().map(|note| (note.id, note.severity)).collect::<Vec<_>>(),
-        [("firewall-stays", Severity::Warning)]
-    );
-    assert!(made("/ip firewall filter add chain=input action=drop disabled=yes\n").1.is_empty());
-}
-
-#[test]
-fn another_hash_is_said() {
-    let (_, notes) = made("/ip firewall mangle add chain=output per-connection-classifier=src-address:2/0\n");
-    assert_eq!(notes.iter().map(|note| (note.id, note.severity)).collect::<Vec<_>>(), [("other-hash", Severity::Info)]);
-}
-
-#[test]
-fn without_marks_nothing_is_asked() {
-    let model = Model::build(&read(b"/ip firewall nat add chain=srcnat action=masquerade")).model;
-    let names = Names::default();
-    let (text, notes) = table("t", &model, &names, &names.fields(None).unwrap(), &Devices::default(), Dialect::V6, "x");
-    assert!(notes.is_empty());
-    assert!(!text.contains("& 0x0 "), "{text}");
-    assert!(text.starts_with("table inet t\ndelete table inet t\ntable inet t {\n comment \"x\"\n"));
+    assert_eq!((notes[0].id, notes[0].span.line), ("mirror-interface", SETTING.lines().count() as u32 + 1));
 }
