@@ -44,7 +44,7 @@ fn an_isp_that_is_dead_behind_its_gateway_is_left_and_found_again() {
     assert!(main("198.18.1.1"));
     // The gateway goes on to answer; what is behind it does not.
     lab.isp(1).namespace().nft(
-        "table inet broken { chain in { type filter hook prerouting priority -300; ip daddr 203.0.113.0/24 drop; } }",
+        "table inet broken {\n chain in {\n  type filter hook prerouting priority -300\n  ip daddr 203.0.113.0/24 drop\n }\n}\n",
     );
     assert!(eventually(NOTICED, || main("198.18.2.1")), "{}", pcc.stderr());
     assert_eq!(seen(&lab, 11_000), [2]);
@@ -54,7 +54,7 @@ fn an_isp_that_is_dead_behind_its_gateway_is_left_and_found_again() {
     // Its probes do not leak through the other ISP, where the same host answers.
     std::thread::sleep(Duration::from_secs(2));
     assert!(main("198.18.2.1"), "{}", pcc.stderr());
-    lab.isp(1).namespace().nft("delete table inet broken");
+    lab.isp(1).namespace().nft("delete table inet broken\n");
     assert!(eventually(NOTICED, || main("198.18.1.1")), "{}", pcc.stderr());
     assert_eq!(seen(&lab, 12_000), [1, 2]);
 }
