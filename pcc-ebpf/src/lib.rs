@@ -14,6 +14,10 @@
 //! | *tentative* | a mark chosen without knowing conntrack; conntrack's mark overrules it |
 //! | *generation* | a number of each uplink; raising it makes every cached decision for that uplink stale |
 //! | *verdict* | what the classifier says about one packet ([`classify::Verdict`]) |
+//! | *rule*, *chain*, *connection mark*, *packet mark*, *routing mark* | RouterOS's own words, where its rules decide |
+//! | *step* | a test or an action of compiled rules ([`abi::Step`]) |
+//! | *walk* | a packet's way through the steps ([`mangle::Walk`]) |
+//! | *set* | addresses under a number, which steps ask for ([`abi::Op::SourceSet`]) |
 //!
 //! # A packet's way
 //!

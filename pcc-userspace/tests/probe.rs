@@ -107,7 +107,7 @@ impl Lab {
     fn prober(&self, number: u32, target: IpAddr) -> Prober {
         let device = format!("wan{number}");
         let index = self.router.index(&device);
-        self.router.within(|| Prober::new(&device, index, mark(number), target).unwrap())
+        self.router.within(|| Prober::new(Some(&device), index, mark(number), target).unwrap())
     }
 }
 
@@ -220,7 +220,7 @@ async fn a_vanished_device_loses_probes_and_nothing_else() {
         assert!(prober.send(2).is_err());
         while answer(prober, NEVER).await.is_some() {}
     }
-    let gone = lab.router.within(|| Prober::new("wan2", 1, mark(2), GATEWAY.into()));
+    let gone = lab.router.within(|| Prober::new(Some("wan2"), 1, mark(2), GATEWAY.into()));
     assert!(gone.is_err());
 }
 
