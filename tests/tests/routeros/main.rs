@@ -3,8 +3,10 @@
 
 mod example;
 mod hashing;
+mod import;
 mod inbound;
 mod life;
 mod recursive;
 mod refusal;
 mod scripts;
+mod versions;
