@@ -171,6 +171,13 @@ fn connections_begin_by_decision_by_guess_and_unseen() {
         Says { c: 3, reply: 1, ..OURS },
     );
 
+    // An answered connection without a mark is not new: a guess that took it for one gives it none.
+    let unmarked = client(1004);
+    scene.send(&unmarked, &server, OURS, OURS, OURS);
+    scene.send(&server, &unmarked, OURS, OURS, OURS);
+    scene.send(&server, &unmarked, Says { c: 2, r: 1, ..GUESS }, OURS, OURS);
+    scene.send(&unmarked, &server, Says { c: 1, r: 1, ..GUESS }, OURS, OURS);
+
     // Packets without a connection keep what they have.
     let untracked = scene.lab.socket("server", "198.18.1.9:3000");
     let mark = scene.mark(Says { c: 1, r: 1, ..GUESS }) | 5;

@@ -99,15 +99,15 @@ pub fn prerouting(fields: &MarkFields) -> String {
 ",
         both = ours | tentative,
         foreign = !fields.mask(),
-        check = if c == 0 {
-            "  goto save\n".to_owned()
-        } else {
-            // The last line is not for packets without a connection.
+        check = {
+            // Only of a connection that was not answered yet can the guess "new and without a mark" be right. The last line
+            // is not for packets without a connection.
+            let compare = format!("  ct mark & {c:#x} vmap @compare_connection\n");
             format!(
-                "  ct mark & {c:#x} == 0 goto save
-  ct mark & {c:#x} vmap @compare_connection
-  ct mark & {ours:#x} != 0 goto restore
-"
+                "  ct state new ct mark & {c:#x} == 0 goto save
+{}  ct mark & {ours:#x} != 0 goto restore
+",
+                if c == 0 { "" } else { &compare }
             )
         },
         save = {
