@@ -205,6 +205,15 @@ fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers:
             if let Some(flow) = conclusion.remember {
                 access::remember(&headers.key, &flow);
             }
+            let FlowKey { source_port, destination_port, protocol, .. } = headers.key;
+            info!(
+                ctx,
+                "walked the rules: protocol {} ports {} -> {}: mark {:x}",
+                protocol,
+                source_port,
+                destination_port,
+                conclusion.mark
+            );
         }
     }
 }

@@ -214,7 +214,7 @@ async fn run_native(config: Config, flags: &Run, signals: [Signal; 2]) -> Result
         Instance::start(config, paths, Box::new(Linux::open()?), log_level, &mut |_| Ok(()))?;
     warn(&warnings);
     if flags.log_flows {
-        log_packets(&mut instance)?;
+        log_packets(&mut instance.plane)?;
     }
     let uplinks: Vec<&str> = instance.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
     tracing::info!(
@@ -230,8 +230,12 @@ async fn run_native(config: Config, flags: &Run, signals: [Signal; 2]) -> Result
 async fn run_mirror(config: mirror::Config, flags: &Run, signals: [Signal; 2]) -> Result<()> {
     let paths = Paths::of(&config.base.instance);
     let host = Box::new(Linux::open()?);
-    let (instance, warnings) = mirror::instance::Instance::start(config, paths, host, 0, &mut |_| Ok(()))?;
+    let log_level = if flags.log_flows { LOG_INFO } else { 0 };
+    let (mut instance, warnings) = mirror::instance::Instance::start(config, paths, host, log_level, &mut |_| Ok(()))?;
     warn(&warnings);
+    if flags.log_flows {
+        log_packets(&mut instance.plane)?;
+    }
     tracing::info!("ready: {}{}", instance.config.name, adopted(&instance.plane));
     let instance = mirror::controller::run(instance, signals).await?;
     if flags.keep { kept() } else { stopped(instance.stop()) }
@@ -381,8 +385,8 @@ fn stopped(result: Result<(), Vec<anyhow::Error>>) -> Result<()> {
 }
 
 /// Forwards aya-log's records to the log.
-fn log_packets(instance: &mut Instance) -> Result<()> {
-    let mut logger = aya_log::EbpfLogger::init(instance.plane.ebpf()).context("reading packet logs")?;
+fn log_packets(plane: &mut DataPlane) -> Result<()> {
+    let mut logger = aya_log::EbpfLogger::init(plane.ebpf()).context("reading packet logs")?;
     tokio::spawn(async move {
         let mut interval = tokio::time::interval(std::time::Duration::from_millis(200));
         loop {

@@ -31,6 +31,9 @@ pub struct Journal {
     /// Numbers of the marks of a RouterOS configuration.
     #[serde(default)]
     pub names: Names,
+    /// The layout of its marks: [`crate::mirror::blueprint::Blueprint::layout`].
+    #[serde(default)]
+    pub layout: Option<[u32; 4]>,
     /// Addresses that we added, with their devices.
     #[serde(default)]
     pub addresses: Vec<(String, IpNet)>,

@@ -84,6 +84,12 @@ impl Blueprint {
         Ok(Self { names, fields, devices, program, table, fingerprint, routing, notes })
     }
 
+    /// What marks of another layout differ in: the mask, and the largest connection, routing and packet mark.
+    pub const fn layout(&self) -> [u32; 4] {
+        let MarkFields { connection, routing, packet, .. } = self.fields;
+        [self.fields.mask(), connection.most, routing.most, packet.most]
+    }
+
     /// What the programs must know, beside what they already do.
     pub fn settings(&self, seed: u32, present: Settings) -> Settings {
         Settings {

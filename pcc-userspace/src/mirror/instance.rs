@@ -78,8 +78,8 @@ impl Instance {
             self.journal.store(&self.paths.run)?;
             self.try_apply(&Change::Sysctl { key, value });
         }
+        self.route(&observed);
         let before = std::mem::replace(&mut self.observed, observed);
-        self.route();
         let sets = self.blueprint.sets(&self.config, &self.observed);
         if sets != self.blueprint.sets(&self.config, &before) {
             self.plane.set_sets(&sets)?;
@@ -105,8 +105,9 @@ impl Instance {
             return Ok(false);
         }
         self.down = down;
-        self.observed = self.host.observe()?;
-        self.route();
+        // What else changed on the host is left to `reconcile`.
+        let observed = self.host.observe()?;
+        self.route(&observed);
         Ok(true)
     }
 
@@ -129,8 +130,8 @@ impl Instance {
         teardown::teardown(self.host.as_mut(), &self.paths, &self.journal)
     }
 
-    fn route(&mut self) {
-        for change in self.blueprint.reconcile(&self.config, &self.observed, &self.down) {
+    fn route(&mut self, observed: &Observed) {
+        for change in self.blueprint.reconcile(&self.config, observed, &self.down) {
             self.try_apply(&change);
         }
     }

@@ -78,10 +78,14 @@ impl Names {
         }
     }
 
-    /// How they fit into the bits `mask` of both marks; without a mask into as many of the lowest bits as it takes. The
-    /// error is the number of bits that it takes.
+    /// How they fit into the bits `mask` of both marks; without a mask into the lowest bits. Where the mask allows it there
+    /// is room for some more names, so that a script may grow under its live connections. The error is the number of bits
+    /// that it takes.
     pub fn fields(&self, mask: Option<u32>) -> Result<MarkFields, u32> {
-        MarkFields::fit(mask, self.connection.most(), self.routing.most(), self.packet.most())
+        const ROOM: u32 = 7;
+        let (connections, routings, packets) = (self.connection.most(), self.routing.most(), self.packet.most());
+        MarkFields::fit(mask, connections.max(ROOM), routings.max(ROOM), packets)
+            .or_else(|_| MarkFields::fit(mask, connections, routings, packets))
     }
 }
 

@@ -124,8 +124,11 @@ impl Status {
         for RouteStatus { table, route } in &self.routes {
             let _ = writeln!(text, "{table:<16} {route}");
         }
+        if !self.watches.is_empty() {
+            let _ = writeln!(text, "\n{:<40} state", "watched");
+        }
         for WatchStatus { target, state } in &self.watches {
-            let _ = writeln!(text, "\n{target}: {state}");
+            let _ = writeln!(text, "{target:<40} {state}");
         }
         text + &crate::status::counter_line(&self.counters)
     }

@@ -51,6 +51,12 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     if taken {
         problems.push(plan::tables_taken(table_base, priority_base));
     }
+    if journal.layout.is_some_and(|layout| layout != blueprint.layout()) {
+        problems.push(Problem::new(
+            "the marks of this configuration do not fit those of the connections that the running data path has",
+            format!("`pcc down --instance {}` lets go of them", config.base.instance),
+        ));
+    }
     let table = ruleset::table_name(&config.base.instance);
     let clashes = clash::clashes(&host.mark_uses(&table, &observed)?, blueprint.fields.mask());
     problems.extend(clashes.refused);
@@ -71,6 +77,7 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     journal.mark_mask = blueprint.fields.mask();
     (journal.table_base, journal.priority_base) = (table_base, priority_base);
     journal.mirror = true;
+    journal.layout = Some(blueprint.layout());
     journal.names = blueprint.names.clone();
     journal.ids = blueprint.devices.iter().map(|device| (device.interface.clone(), device.number)).collect();
 
