@@ -9,4 +9,5 @@
 //!
 //! What cannot be mirrored exactly is an error at its line, or a note; nothing is approximated in silence.
 
+pub mod compile;
 pub mod names;

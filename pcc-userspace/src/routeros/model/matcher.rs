@@ -1,5 +1,6 @@
 //! The matchers of a firewall rule as values.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use super::item::Property;
@@ -188,9 +189,12 @@ pub fn read(property: &Property) -> Reading {
         Value::Text(text) => text.as_str(),
         Value::Missing | Value::Unknown(_) | Value::Unset => return Reading::Absent,
     };
+    // Of these the `!` belongs to one word.
+    let each = property.negated && matches!(name, "tcp-flags" | "hotspot");
+    let text = &*if each { Cow::Owned(format!("!{text}")) } else { Cow::Borrowed(text) };
     let (text, negated) = match text.strip_prefix('!') {
         Some(rest) if !property.negated && name != "tcp-flags" && name != "hotspot" => (rest, true),
-        _ => (text, property.negated),
+        _ => (text, property.negated && !each),
     };
     let owned = text.to_owned();
     let mark = || (text != "no-mark").then(|| owned.clone());

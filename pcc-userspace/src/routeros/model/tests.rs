@@ -156,6 +156,11 @@ fn matchers_become_values() {
         test("hotspot", "!auth,from-client"),
         Some((Test::Other { name: "hotspot".into(), value: "!auth,from-client".into() }, false))
     );
+    let written =
+        |text: &str| model(&format!("/ip firewall mangle add chain=forward {text}")).mangle[0].matchers[0].clone();
+    let flags = written("tcp-flags=!syn,ack");
+    assert_eq!(flags.test, Test::TcpFlags { set: vec!["ack".into()], unset: vec!["syn".into()] });
+    assert!(!flags.negated, "the first `!` is that of `syn`");
     assert_eq!(test("src-address-type", ""), None);
     for (name, value) in
         [("dst-port", "80-"), ("random", "0"), ("nth", "2,3"), ("dscp", "64"), ("src-address", "10.0.0.0/33")]
