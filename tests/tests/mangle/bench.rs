@@ -182,8 +182,19 @@ impl Bench {
         loaded.decode(self.repeat(interface, frame, mark, 1).0)
     }
 
-    /// Lets it come in several times; the last mark and the nanoseconds that each took.
+    /// Lets a frame of a connection with mark `connection` leave by `interface`.
+    pub fn leave(&mut self, loaded: &Loaded, interface: &str, frame: &[u8], connection: Mark) {
+        let number = connection.map_or(0, |name| loaded.names.connection.get(name).unwrap());
+        let mark = loaded.fields.ours() | loaded.fields.connection.of(number);
+        assert_eq!(self.program(program::MIRROR_EGRESS, interface, frame, mark, 1).0, mark);
+    }
+
+    /// Lets a frame come in several times; the last mark and the nanoseconds that each took.
     pub fn repeat(&mut self, interface: &str, frame: &[u8], mark: u32, repeat: u32) -> (u32, u128) {
+        self.program(program::MIRROR_INGRESS, interface, frame, mark, repeat)
+    }
+
+    fn program(&mut self, name: &str, interface: &str, frame: &[u8], mark: u32, repeat: u32) -> (u32, u128) {
         let at = INTERFACES.iter().position(|name| *name == interface).unwrap();
         let mut context = [0; SKB];
         for (offset, value) in [(8, mark), (40, FIRST + at as u32)] {
@@ -197,7 +208,7 @@ impl Bench {
             repeat,
             ..TestRunOptions::new()
         };
-        let program: &SchedClassifier = self.plane.ebpf().program(program::MIRROR_INGRESS).unwrap().try_into().unwrap();
+        let program: &SchedClassifier = self.plane.ebpf().program(name).unwrap().try_into().unwrap();
         let result = program.test_run(run).unwrap_or_else(|error| panic!("{frame:02x?}: {error:?}"));
         assert_eq!(result.return_value, TC_ACT_UNSPEC, "{frame:02x?}");
         (u32::from_ne_bytes([8, 9, 10, 11].map(|at| context_out[at])), result.duration.as_nanos())

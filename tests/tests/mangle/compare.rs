@@ -52,9 +52,11 @@ struct Trial<'a> {
 impl Trial<'_> {
     /// A packet, the same once more, another one of its flow, and the first again.
     fn follow(&mut self, sent: &Sent, mut cached: Cached) -> Result<(), String> {
-        for (at, packet) in [&sent.packet, &sent.packet, &sent.another, &sent.packet].into_iter().enumerate() {
+        let [frame, another] = [&sent.packet, &sent.another].map(|packet| packet.frame(sent.extended));
+        let (first, other) = ((&sent.packet, &frame), (&sent.another, &another));
+        for (at, (packet, frame)) in [first, first, other, first].into_iter().enumerate() {
             self.coverage.walks += 1;
-            let answer = self.bench.run(self.loaded, packet.interface, &packet.frame(sent.extended), sent.dirt)?;
+            let answer = self.bench.run(self.loaded, packet.interface, frame, sent.dirt)?;
             if answer.foreign != self.loaded.foreign(sent.dirt) {
                 return Err(format!("bits of others: {:#x} became {:#x}", sent.dirt, answer.foreign));
             }

@@ -76,20 +76,23 @@ fn rule() -> impl Strategy<Value = Rule> {
         4 => select(&ROUTING_MARKS[..]).prop_map(|mark| Action::Mark(Kind::Routing, mark)),
     ];
     let flags = (prop::bool::weighted(0.4), prop::bool::weighted(0.25), prop::bool::weighted(0.05));
+    let flags = (flags, prop::bool::weighted(0.8));
     let matcher = (prop::bool::weighted(0.4), test()).prop_map(|(negated, test)| Matcher { negated, test });
-    (flags, chain, vec(matcher, 0..5), action).prop_map(|((ipv6, ends, disabled), chain, matchers, action)| {
-        let action = match action {
-            // Chains only lead to later ones.
-            Action::Jump(_) if chain + 1 == CHAINS.len() => Action::Return,
-            Action::Jump(target) if !CHAINS[chain + 1..].contains(&target) => Action::Jump(CHAINS[chain + 1]),
-            action => action,
-        };
-        Rule { ipv6, chain: CHAINS[chain], matchers: sound(matchers), action, passthrough: !ends, disabled }
-    })
+    (flags, chain, vec(matcher, 0..5), action).prop_map(
+        |(((ipv6, ends, disabled), strict), chain, matchers, action)| {
+            let action = match action {
+                // Chains only lead to later ones.
+                Action::Jump(_) if chain + 1 == CHAINS.len() => Action::Return,
+                Action::Jump(target) if !CHAINS[chain + 1..].contains(&target) => Action::Jump(CHAINS[chain + 1]),
+                action => action,
+            };
+            Rule { ipv6, chain: CHAINS[chain], matchers: sound(matchers, strict), action, passthrough: !ends, disabled }
+        },
+    )
 }
 
-/// Each property once; ports, flags and ICMP only with their protocols, as RouterOS demands it.
-fn sound(drawn: Vec<Matcher>) -> Vec<Matcher> {
+/// Each property once; if `strict`, ports, flags and ICMP only with their protocols, as RouterOS demands it.
+fn sound(drawn: Vec<Matcher>, strict: bool) -> Vec<Matcher> {
     let mut matchers: Vec<Matcher> = Vec::new();
     for mut matcher in drawn {
         if let Test::State(words) = &mut matcher.test
@@ -104,6 +107,9 @@ fn sound(drawn: Vec<Matcher>) -> Vec<Matcher> {
         if matchers.iter().all(|known| known.test.property() != matcher.test.property()) {
             matchers.push(matcher);
         }
+    }
+    if !strict {
+        return matchers;
     }
     let asks = |matchers: &[Matcher], wanted: fn(&Test) -> bool| matchers.iter().any(|matcher| wanted(&matcher.test));
     let set = |matchers: &mut Vec<Matcher>, pair| {

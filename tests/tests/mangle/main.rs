@@ -1,7 +1,11 @@
 //! RouterOS's mangle rules in the kernel, against an interpreter that was written from the description of RouterOS and
 //! shares no code with the walk.
 
-#![expect(clippy::unwrap_used, reason = "all of it is tests, of which the lint knows only the functions")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "all of it is tests, of which the lints know only the functions"
+)]
 
 mod bench;
 mod bugs;

@@ -4,8 +4,11 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use aya::programs::SchedClassifier;
 use ipnet::IpNet;
 use pcc_ebpf::abi::Counter;
+use pcc_userspace::dataplane::Side;
+use rustix::time::{ClockId, clock_gettime};
 use tests::packet::{Packet, Transport, flag};
 
 use crate::bench::{load, with_bench};
@@ -14,7 +17,7 @@ use crate::script::script;
 
 const RULES: u32 = 200;
 const ENTRIES: u32 = 100_000;
-/// A second is the aim; shared machines are slow at times.
+/// A second is the aim; builds without optimization are slow.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Rules that all look at the packet and do not match, but the last.
@@ -33,13 +36,32 @@ fn many_rules() -> String {
     text
 }
 
+/// Prints how long it takes. Only the time of the processor counts: others may be at work, too.
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
+    let busy = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let (start, before) = (Instant::now(), busy());
     let result = work();
-    let took = start.elapsed();
-    println!("{what}: {:.1} ms", took.as_secs_f64() * 1e3);
-    assert!(took < PATIENCE, "{what}: {took:?}");
+    let (took, worked) = (start.elapsed(), busy() - before);
+    println!("{what}: {:.1} ms, {:.1} ms of them at work", took.as_secs_f64() * 1e3, worked.as_secs_f64() * 1e3);
+    assert!(worked < PATIENCE, "{what}: {worked:?}");
     result
+}
+
+/// The verifier gives up at a million; others than the one of this machine take other ways.
+#[test]
+fn the_verifier_has_far_to_go_to_its_limit() {
+    const HALF: u32 = 500_000;
+    with_bench(|bench| {
+        for (name, _) in Side::ALL.into_iter().flat_map(Side::programs) {
+            let program: &SchedClassifier = bench.plane.ebpf().program(name).unwrap().try_into().unwrap();
+            let steps = program.info().unwrap().verified_instruction_count();
+            println!("{name}: {steps:?} instructions verified");
+            assert!(steps.is_none_or(|steps| steps < HALF), "{name}");
+        }
+    });
 }
 
 #[test]
@@ -57,8 +79,9 @@ fn two_hundred_rules_are_walked_once_a_flow() {
         let ack = tcp(flag::ACK);
         let first = bench.run(&loaded, "bridge1", &ack.build(), 0).unwrap();
         assert_eq!((first.marks.connection, first.tentative), (Some("Wan1"), true));
+        bench.leave(&loaded, "bridge1", &ack.clone().reversed().build(), Some("Wan1"));
         let again = bench.run(&loaded, "bridge1", &ack.build(), 0).unwrap();
-        assert_eq!(again.marks, first.marks);
+        assert_eq!((again.marks, again.tentative), (first.marks, false), "the answer's mark is conntrack's");
         let (walked, hits) = (bench.count(Counter::Walked), bench.count(Counter::CacheHit));
         let (_, hit) = bench.repeat("bridge1", &ack.build(), 0, 1000);
         assert_eq!(bench.count(Counter::Walked), walked, "a flow is walked until its mark is settled");
