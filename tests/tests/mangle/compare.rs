@@ -34,7 +34,12 @@ pub fn compare(bench: &mut Bench, loaded: &Loaded, case: &Case, coverage: &mut C
         trial.bench.forget();
         trial.follow(sent, None).map_err(|reason| complain(format!("as the first ones: {reason}")))?;
         let Some(key) = sent.packet.key() else { continue };
-        trial.bench.know(loaded, key, sent.mark);
+        if sent.packet.source.is_multicast() {
+            trial.bench.know(loaded, key, sent.mark);
+        } else {
+            let answer = sent.packet.answer();
+            trial.bench.leave(loaded, answer.interface, &answer.frame(sent.extended), sent.mark);
+        }
         let cached = Some((sent.mark, true));
         trial.follow(sent, cached).map_err(|reason| complain(format!("known as {:?}: {reason}", sent.mark)))?;
     }

@@ -52,6 +52,17 @@ impl reference::Packet {
         frame
     }
 
+    /// A packet the other way, by the interface that this one came in by.
+    pub fn answer(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..self.clone()
+        }
+    }
+
     /// It begins a TCP connection.
     pub const fn opens(&self) -> bool {
         self.protocol == 6 && self.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN
