@@ -234,3 +234,7 @@ const fn place(test: &Test) -> u32 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+#[path = "reference_tests.rs"]
+mod tests;
