@@ -94,7 +94,7 @@ pub struct Flow {
     /// stale.
     pub generation: u32,
     /// 0: tentative, chosen by the hash. 1: confirmed by a packet whose connection carried our mark. Where RouterOS rules
-    /// decide, bits of [`knowledge`].
+    /// decide, bits of [`knowledge`], and above them the number of the device.
     pub confirmed: u32,
     /// Seconds of the coarse monotonic clock when a packet last used the entry.
     pub last_seen: u32,
@@ -104,8 +104,10 @@ pub struct Flow {
 pub mod knowledge {
     /// The connection mark is the one that conntrack has, and the connection was seen in both directions.
     pub const CONFIRMED: u32 = 1;
-    /// Another walk would have the same result.
+    /// Another walk of a packet that comes in by the same device would have the same result.
     pub const SETTLED: u32 = 2;
+    /// Position of [`Device::number`](super::Device::number).
+    pub const DEVICE: u32 = 8;
 }
 
 /// Run-time state of one uplink.

@@ -76,6 +76,7 @@ impl Tables for Maps {
 }
 
 /// The rules in force.
+#[derive(Clone, Copy)]
 struct Program {
     /// Index of the first step in the map.
     base: u32,
@@ -113,8 +114,11 @@ impl Rules for Program {
     }
 }
 
-/// A walk in the form that the kernel's loop hands from step to step.
-struct Walking {
+/// A walk in the form that the kernel's loop hands from step to step. It is in a map, because the verifier follows the
+/// values of the stack, and would go through all steps for each of the ways on which a packet comes to them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Walking {
     program: Program,
     facts: Facts,
     walk: Walk,
@@ -124,16 +128,21 @@ struct Walking {
 #[inline(always)]
 pub fn walk(settings: &Settings, facts: Facts, walk: Walk) -> Walk {
     let base = if settings.active_steps == 0 { 0 } else { STEPS };
-    let mut walking = Walking { program: Program { base }, facts, walk };
-    // SAFETY: `step` has the type that the helper calls, and `walking` outlives the loop.
-    unsafe { bpf_loop(STEPS, step as *mut _, (&raw mut walking).cast(), 0) };
-    walking.walk
+    // It is there: every slot of an array is.
+    let Some(mut walking) = maps::WALKING.get_ptr_mut(0) else { return walk };
+    // SAFETY: the slot belongs to this CPU, and tc programs do not interrupt each other on one. `step` has the type that
+    // the helper calls, and `walking` outlives the loop.
+    unsafe {
+        *walking = Walking { program: Program { base }, facts, walk };
+        bpf_loop(STEPS, step as *mut _, (&raw mut walking).cast(), 0);
+        (*walking).walk
+    }
 }
 
 /// One turn of the loop; 1 ends it.
-unsafe extern "C" fn step(_: u32, walking: *mut Walking) -> i64 {
-    // SAFETY: `walk` passes a valid pointer that nobody else has.
-    let walking = unsafe { &mut *walking };
+unsafe extern "C" fn step(_: u32, walking: *mut *mut Walking) -> i64 {
+    // SAFETY: `walk` passes a valid pointer to one that nobody else has.
+    let walking = unsafe { &mut **walking };
     !mangle::advance(&walking.program, &walking.facts, &mut walking.walk) as i64
 }
 

@@ -102,16 +102,17 @@ impl Walk {
     }
 }
 
-/// Looks a packet up in the cache. A SYN never uses it: what was remembered belongs to an older connection.
+/// Looks a packet up in the cache. A SYN never uses it: what was remembered belongs to an older connection. `device` is the
+/// number of the device that it came in by: rules may ask for it, so that a result holds for that one only.
 #[inline(always)]
-pub fn recall<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, now: u32) -> Recall {
+pub fn recall<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, device: u32, now: u32) -> Recall {
     let mut walk = Walk::new(settings, headers.family);
     if headers.cacheable
         && !headers.opens
         && let Some(flow) = tables.flow(&headers.key)
         && is_usable(settings, &flow, headers.key.protocol, now)
     {
-        if flow.confirmed & knowledge::SETTLED != 0 {
+        if flow.confirmed & knowledge::SETTLED != 0 && flow.confirmed >> knowledge::DEVICE == device {
             return Recall::Cached { mark: flow.mark, refresh: flow.last_seen != now };
         }
         walk.connection = settings.connection.get(flow.mark);
@@ -138,9 +139,9 @@ pub fn advance<R: Rules>(rules: &R, facts: &Facts, walk: &mut Walk) -> bool {
     walk.next != 0
 }
 
-/// The result of a finished walk.
+/// The result of a finished walk of a packet that came in by the device with number `device`.
 #[inline(always)]
-pub fn conclude(settings: &Settings, headers: &Headers, walk: &Walk, now: u32) -> Conclusion {
+pub fn conclude(settings: &Settings, headers: &Headers, device: u32, walk: &Walk, now: u32) -> Conclusion {
     let tentative = if walk.guessed != 0 { settings.mark_missed } else { 0 };
     let mark = settings.mark_ours
         | tentative
@@ -149,7 +150,7 @@ pub fn conclude(settings: &Settings, headers: &Headers, walk: &Walk, now: u32) -
         | settings.packet.of(walk.packet);
     let mut confirmed = if walk.known != 0 { knowledge::CONFIRMED } else { 0 };
     if walk.varies == 0 && walk.connection == walk.began {
-        confirmed |= knowledge::SETTLED;
+        confirmed |= knowledge::SETTLED | device << knowledge::DEVICE;
     }
     let flow = Flow { mark, uplink: 0, generation: settings.rules_generation, confirmed, last_seen: now };
     Conclusion { mark, remember: if headers.cacheable { Some(flow) } else { None } }

@@ -74,12 +74,16 @@ fn step(op: Op, low: u32, then: u32, otherwise: u32) -> Step {
 
 /// Gives the packet to the rules as the program at ingress does. The mark, and whether the rules were walked.
 fn enter(fake: &mut Fake, headers: &Headers) -> (u32, bool) {
-    match recall(fake, &settings(), headers, 0) {
+    enter_by(fake, headers, 1)
+}
+
+fn enter_by(fake: &mut Fake, headers: &Headers, device: u32) -> (u32, bool) {
+    match recall(fake, &settings(), headers, device, 0) {
         Recall::Cached { mark, .. } => (mark, false),
         Recall::Walk(mut walk) => {
-            let facts = Facts { headers: *headers, device: 1, size: 100, seed: 0 };
+            let facts = Facts { headers: *headers, device, size: 100, seed: 0 };
             while advance(fake, &facts, &mut walk) {}
-            let conclusion = conclude(&settings(), headers, &walk, 0);
+            let conclusion = conclude(&settings(), headers, device, &walk, 0);
             fake.flows.extend(conclusion.remember.map(|flow| (headers.key, flow)));
             (conclusion.mark, true)
         }
@@ -148,6 +152,17 @@ fn a_test_of_what_changes_is_made_for_every_packet() {
     let steps = vec![Step::default(), step(Op::Dscp, 0, 2, 0), step(Op::MarkPacket, 0, 0, 0)];
     let mut fake = Fake { steps, ..Fake::default() };
     assert!(enter(&mut fake, &packet(false)).1 && enter(&mut fake, &packet(false)).1);
+}
+
+#[test]
+fn what_is_remembered_holds_for_the_device_alone() {
+    let steps = vec![Step::default(), step(Op::Device, 1, 2, 0), step(Op::MarkRouting, 1, 0, 0)];
+    let mut fake = Fake { steps, ..Fake::default() };
+    let marked = FIELDS.ours() | FIELDS.routing.of(1);
+    assert_eq!(enter_by(&mut fake, &packet(false), 1), (marked, true));
+    assert_eq!(enter_by(&mut fake, &packet(false), 1), (marked, false));
+    assert_eq!(enter_by(&mut fake, &packet(false), 2), (FIELDS.ours(), true));
+    assert_eq!(enter_by(&mut fake, &packet(false), 1), (marked, true));
 }
 
 #[test]

@@ -9,6 +9,8 @@ use pcc_ebpf::abi::{
     Uplink,
 };
 
+use crate::access::Walking;
+
 /// The flow cache. The controller sizes it from `nf_conntrack_max`.
 #[btf_map(name = "pcc_flows")]
 pub static FLOWS: LruHashMap<FlowKey, Flow, 65_536> = LruHashMap::new();
@@ -56,6 +58,10 @@ pub static SETS4: LpmTrie<Member4, u32, 1_048_576> = LpmTrie::new();
 /// IPv6 members of all sets.
 #[btf_map(name = "pcc_sets6")]
 pub static SETS6: LpmTrie<Member6, u32, 1_048_576> = LpmTrie::new();
+
+/// The walk that a CPU is at; of no meaning afterwards.
+#[btf_map(name = "pcc_walking")]
+pub static WALKING: PerCpuArray<Walking, 1> = PerCpuArray::new();
 
 /// Counters of `nth` matchers.
 #[btf_map(name = "pcc_nth")]

@@ -175,6 +175,10 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Headers, Unread
     }
     let source = packet.quad(offset + offset_of!(Ipv6Hdr, src_addr)).ok_or(Unread::Short)?;
     let destination = packet.quad(offset + offset_of!(Ipv6Hdr, dst_addr)).ok_or(Unread::Short)?;
+    // No host has such an address, and the flow would be taken for one of IPv4.
+    if flow::is_mapped(&source) || flow::is_mapped(&destination) {
+        return Err(Unread::Skip(Counter::Malformed));
+    }
     let mut protocol = packet.byte(offset + offset_of!(Ipv6Hdr, next_hdr)).ok_or(Unread::Short)?;
     // Four bits of version, eight of traffic class, of which the upper six are the DSCP.
     let class = need(packet.half(offset))? >> 4 & 0xff;

@@ -29,6 +29,20 @@ fn a_vlan_tag_is_named_and_not_looked_behind() {
     assert_eq!(vlan_id(&frame[4..]), None);
 }
 
+/// An IPv6 packet must not pass for one of an IPv4 flow.
+#[test]
+fn mapped_addresses_are_malformed() {
+    let packet = |source: &str, destination: &str| -> Vec<u8> {
+        let octets = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+        let header = [0x60, 0, 0, 0, 0, 8, protocol::UDP, 64];
+        header.into_iter().chain(octets(source)).chain(octets(destination)).chain(UDP4[20..].iter().copied()).collect()
+    };
+    assert!(bare(&packet("2001:db8::1", "2001:db8::2")).is_ok());
+    for (source, destination) in [("::ffff:192.0.2.1", "::ffff:198.51.100.2"), ("2001:db8::1", "::ffff:198.51.100.2")] {
+        assert_eq!(bare(&packet(source, destination)), Err(Unread::Skip(Counter::Malformed)));
+    }
+}
+
 /// The kernel program cannot read the last byte of a packet alone; whoever compares with it must not either.
 #[test]
 fn the_last_byte_is_not_read_alone() {

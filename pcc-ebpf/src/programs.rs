@@ -184,7 +184,7 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, headers: &Headers) {
 #[inline(always)]
 fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers: Headers) {
     let now = access::now();
-    match mangle::recall(&Maps, settings, &headers, now) {
+    match mangle::recall(&Maps, settings, &headers, device.number, now) {
         Recall::Cached { mark, refresh } => {
             access::set_mark(ctx, settings.mark_mask, mark);
             access::count(Counter::CacheHit);
@@ -196,7 +196,7 @@ fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers:
             let size = access::length(ctx) - device.header_length;
             let facts = Facts { headers, device: device.number, size, seed: settings.seed };
             let walk = access::walk(settings, facts, walk);
-            let conclusion = mangle::conclude(settings, &headers, &walk, now);
+            let conclusion = mangle::conclude(settings, &headers, device.number, &walk, now);
             access::set_mark(ctx, settings.mark_mask, conclusion.mark);
             access::count(Counter::Walked);
             if walk.varies != 0 {

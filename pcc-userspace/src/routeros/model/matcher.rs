@@ -102,7 +102,7 @@ pub enum Test {
     Random(u8),
     /// Differentiated services code point.
     Dscp(u8),
-    /// Time to live, as written: `equal:N`, `less-than:N`, …
+    /// Time to live or hop limit, as written: `equal:N`, `less-than:N`, …
     Ttl(String),
     /// A matcher that is kept as text.
     Other {
@@ -245,7 +245,7 @@ pub fn read(property: &Property) -> Reading {
         "nth" => nth(text),
         "random" => text.parse().ok().filter(|percent| (1..=99).contains(percent)).map(Test::Random),
         "dscp" => text.parse().ok().filter(|dscp| *dscp < 64).map(Test::Dscp),
-        "ttl" => Some(Test::Ttl(owned)),
+        "ttl" | "hop-limit" => Some(Test::Ttl(owned)),
         _ if KEPT.contains(&name) => Some(Test::Other { name: name.to_owned(), value: owned }),
         _ => return Reading::NotAMatcher,
     };
