@@ -100,7 +100,7 @@ impl Compiled<'_> {
                 }
             }
             if !more {
-                let mark = mangle::conclude(settings, &headers, &walk, 0).mark;
+                let mark = mangle::conclude(settings, &headers, question.device, &walk, 0).mark;
                 return Trace { visits, end: walk, mark };
             }
         }

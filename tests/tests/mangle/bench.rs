@@ -137,7 +137,6 @@ impl Bench {
     /// Puts rules in force: nothing was counted or remembered.
     pub fn publish(&mut self, loaded: &Loaded, seed: u32) {
         let Program { steps, first4, first6, nth_counters, .. } = &loaded.program;
-        self.plane.set_sets(&loaded.sets).unwrap();
         let mut counters = Array::<_, u32>::try_from(self.plane.ebpf().map_mut(map::NTH).unwrap()).unwrap();
         (0..*nth_counters).for_each(|counter| counters.set(counter, 0, 0).unwrap());
         let MarkFields { connection, routing, packet, .. } = loaded.fields;
@@ -153,7 +152,7 @@ impl Bench {
             ..self.settings
         };
         self.plane.set_settings(&self.settings).unwrap();
-        self.plane.publish_steps(steps, *first4, *first6).unwrap();
+        self.plane.publish_rules(steps, [*first4, *first6], &loaded.sets).unwrap();
         self.settings = self.plane.settings().unwrap();
     }
 
