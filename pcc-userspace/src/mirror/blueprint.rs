@@ -77,7 +77,7 @@ impl Blueprint {
         notes.sort_by(|one, other| (one.span, other.severity, one.id).cmp(&(other.span, one.severity, other.id)));
         notes.dedup();
         let errors = notes.iter().filter(|note| note.severity == Severity::Error);
-        let problems: Vec<Problem> = errors.map(|note| config::problem(&config.name, note)).collect();
+        let problems: Vec<Problem> = errors.map(|note| refusal(config, note, observed)).collect();
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
@@ -154,6 +154,7 @@ fn mapping(config: &Config, observed: &Observed) -> BTreeMap<String, String> {
         .chain(config.model.members.iter().map(|member| member.interface.as_str()))
         .chain(config.model.clients.iter().map(|client| client.interface.as_str()))
         .chain(config.interfaces().into_keys())
+        .chain(config.gateways())
         .filter(|name| observed.link(name).is_some())
         .map(|name| (name.to_owned(), name.to_owned()))
         .collect();
@@ -163,18 +164,29 @@ fn mapping(config: &Config, observed: &Observed) -> BTreeMap<String, String> {
     map
 }
 
-/// Every interface that rules and gateways name needs a device.
+/// Every interface that rules name needs a device.
 fn refuse_unmapped(config: &Config, devices: &Devices, observed: &Observed) -> Result<(), Problems> {
-    let names: Vec<&str> = observed.links.iter().map(|link| link.name.as_str()).filter(|name| *name != "lo").collect();
     let unmapped = config.interfaces().into_iter().filter(|(name, _)| devices.get(name).is_none());
-    let refuse = |(name, span): (&str, Span)| {
-        Problem::new(
-            format!("{}:{}:{}: interface `{name}` has no Linux device", config.name, span.line, span.column),
-            format!("`--map {name}=DEVICE`; this host has: {}", names.join(", ")),
-        )
+    let refuse = |(name, span): (&str, Span)| Problem {
+        message: format!("{}:{}:{}: interface `{name}` has no Linux device", config.name, span.line, span.column),
+        hint: mapping_hint(name, observed),
     };
     let problems: Vec<Problem> = unmapped.map(refuse).collect();
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+/// An error note as a problem.
+fn refusal(config: &Config, note: &Note, observed: &Observed) -> Problem {
+    let problem = config::problem(&config.name, note);
+    if note.id != routes::UNMAPPED {
+        return problem;
+    }
+    Problem { hint: mapping_hint("INTERFACE", observed), ..problem }
+}
+
+fn mapping_hint(interface: &str, observed: &Observed) -> String {
+    let names: Vec<&str> = observed.links.iter().map(|link| link.name.as_str()).filter(|name| *name != "lo").collect();
+    format!("`--map {interface}=DEVICE`; this host has: {}", names.join(", "))
 }
 
 fn too_few_bits(config: &Config, names: &Names, bits: u32) -> Problems {

@@ -35,22 +35,24 @@ pub struct Config {
 }
 
 impl Config {
-    /// The interfaces that active rules and gateways name, with the first place of each.
+    /// The interfaces that active rules name, with the first place of each.
     pub fn interfaces(&self) -> BTreeMap<&str, Span> {
         let rules = self.model.mangle.iter().chain(&self.model.nat).filter(|rule| rule.active());
         let named = rules.flat_map(|rule| &rule.matchers).filter_map(|matcher| match &matcher.test {
             Test::InInterface(name) | Test::OutInterface(name) => Some((name.as_str(), matcher.span)),
             _ => None,
         });
-        let routes = self.model.routes.iter().filter(|route| route.active());
-        let gateways =
-            routes.flat_map(|route| route.gateways.iter().map(|gateway| (gateway, route.item.place("gateway"))));
-        let gateways = gateways.filter_map(|(gateway, span)| Some((gateway.interface.as_deref()?, span)));
         let mut interfaces = BTreeMap::new();
-        for (name, span) in named.chain(gateways).filter(|(name, _)| !name.starts_with("all-")) {
+        for (name, span) in named.filter(|(name, _)| !name.starts_with("all-")) {
             interfaces.entry(name).or_insert(span);
         }
         interfaces
+    }
+
+    /// The interfaces that gateways name.
+    pub fn gateways(&self) -> impl Iterator<Item = &str> {
+        let gateways = self.model.routes.iter().flat_map(|route| &route.gateways);
+        gateways.filter_map(|gateway| gateway.interface.as_deref())
     }
 
     /// The configuration that the script `text`, from the file `name`, and the flags describe.

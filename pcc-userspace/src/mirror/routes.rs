@@ -38,6 +38,9 @@ mod scripts;
 mod unmirrored;
 mod watch;
 
+/// Id of the notes about an interface without a device.
+pub const UNMAPPED: &str = "interface-unmapped";
+
 /// Table of the script's main routes, relative to the table base.
 pub const MAIN: u32 = 97;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Candidate, Hop, Inputs, MAIN, Routing, Via, WatchKey};
+use super::{Candidate, Hop, Inputs, MAIN, Routing, UNMAPPED, Via, WatchKey};
 use crate::host::RouteKind;
 use crate::routeros::dialect::Dialect;
 use crate::routeros::model::item::Item;
@@ -147,12 +147,7 @@ impl<'a> Compiler<'a> {
         if let Some(device) = self.inputs.devices.get(interface) {
             return Some(device.clone());
         }
-        self.note(
-            Severity::Error,
-            "interface-unmapped",
-            span,
-            format!("no device is given for `{interface}` of this {what}"),
-        );
+        self.note(Severity::Error, UNMAPPED, span, format!("no device is given for `{interface}` of this {what}"));
         self.fix(format!("--map {interface}=DEVICE"));
         None
     }
