@@ -32,3 +32,25 @@ fn a_rule_that_cannot_be_mirrored_is_named_with_its_line() {
     let stderr = refused(&lab, &script, &["--map", "bridge=lan,isp1=wan1,isp2=wan2"]);
     assert!(stderr.contains("router.rsc:7:") && stderr.contains("layer7-protocol"), "{stderr}");
 }
+
+#[test]
+fn marks_that_do_not_fit_are_counted() {
+    let lab = Lab::builder().without_ipv6().defaults(Defaults::None).build();
+    let script = Script::new(&(interfaces(2) + &tables(2) + &inbound(2) + &nat(2)));
+    let map = "bridge=lan,isp1=wan1,isp2=wan2";
+    let stderr = refused(&lab, &script, &["--map", map, "--mark-mask", "0x1f"]);
+    assert!(stderr.contains("2 connection marks and 2 routing marks take 7 bits"), "{stderr}");
+    assert!(stderr.contains("hint: `--mark-mask 0x7f`"), "{stderr}");
+}
+
+#[test]
+fn flags_and_scripts_that_do_not_go_together_are_named() {
+    let lab = Lab::builder().without_ipv6().defaults(Defaults::None).build();
+    let script = Script::new(&interfaces(1));
+    let stderr = refused(&lab, &script, &["--wan", "wan1", "--check", "wan1=carrier"]);
+    assert!(stderr.contains("`--wan` does not go with a RouterOS script"), "{stderr}");
+    assert!(stderr.contains("`--check` does not go with a RouterOS script"), "{stderr}");
+    let output = lab.pcc_output(&["run", "--wan", "wan1", "--lan", "lan", "--map", "a=b", "--addresses"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("`--map` needs a RouterOS script"), "{stderr}");
+}
