@@ -25,8 +25,8 @@ pub struct Arguments {
     /// Seconds after which the machine is switched off and the command fails
     #[arg(long, default_value_t = TIMEOUT)]
     timeout: u32,
-    /// Shell script to run as root in the machine; without one: the lab over cables, a VLAN and PPPoE, and `pcc down`
-    /// after a crash
+    /// Shell script to run as root in the machine; without one: the lab over cables, a VLAN and PPPoE, `pcc down` after a
+    /// crash, and RouterOS configurations
     script: Option<PathBuf>,
     /// Arguments of the script
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -34,7 +34,7 @@ pub struct Arguments {
 }
 
 /// Seconds.
-const TIMEOUT: u32 = 600;
+const TIMEOUT: u32 = 900;
 
 /// The command. Its exit code is the script's.
 pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
@@ -60,7 +60,9 @@ fn run(arguments: &Arguments) -> Result<u8> {
         Some(file) => fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?,
         None => {
             programs.push(("lab".to_owned(), build::program_of_tests("lab", PROFILE)?));
-            programs.push(("life_cycle".to_owned(), build::test_of_tests("life_cycle", PROFILE)?));
+            for test in ["life_cycle", "routeros"] {
+                programs.push((test.to_owned(), build::test_of_tests(test, PROFILE)?));
+            }
             SMOKE.to_owned()
         }
     };
@@ -93,6 +95,7 @@ part lab --slow --connections 100
 part lab --slow --connections 100 --uplink2 vlan
 part lab --slow --connections 100 --uplink2 pppoe
 part life_cycle --test-threads 1 down_after_a_crash
+part routeros --test-threads 1 inbound::what hashing::two recursive:: versions::ipv6
 exit $code
 ";
 
