@@ -192,7 +192,7 @@ fn all_problems_are_shown_at_once() {
 #[test]
 fn an_unreadable_file_is_one_clear_error() {
     let flags = flags(&["-c", "/nonexistent/pcc.toml"]);
-    let report = crate::problem::report(&Config::load(&flags).unwrap_err()).to_string();
+    let report = crate::problem::report(&Configuration::load(&flags).unwrap_err()).to_string();
     assert!(report.starts_with("error: cannot read `/nonexistent/pcc.toml`: "), "{report}");
 }
 
