@@ -4,10 +4,14 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::programs::TcContext;
-use pcc_ebpf::abi::{Counter, Device, Flow, FlowKey, IPV4, Member4, Member6, STEPS, Settings, Step, Traffic, Uplink};
+use pcc_ebpf::abi::{
+    Counter, Device, Flow, FlowKey, IPV4, Member4, Member6, Policy, STEPS, Settings, Step, Sticky, StickyKey, Traffic,
+    Uplink, policy_index,
+};
 use pcc_ebpf::classify::Tables;
 use pcc_ebpf::mangle::{self, Facts, Rules, Walk};
 use pcc_ebpf::packet::{Headers, Packet};
+use pcc_ebpf::policy::sticky_key;
 
 use crate::maps;
 
@@ -72,6 +76,15 @@ impl Tables for Maps {
         } else {
             maps::BYPASS6.get(&Key::new(128, destination)).is_some()
         }
+    }
+    #[inline(always)]
+    fn policy(&self, index: u32) -> Option<Policy> {
+        maps::POLICIES.get(index).copied()
+    }
+    #[inline(always)]
+    fn sticky(&self, key: &StickyKey) -> Option<Sticky> {
+        // SAFETY: as in `flow`.
+        unsafe { maps::STICKY.get(key) }.copied()
     }
 }
 
@@ -156,6 +169,27 @@ pub fn remember(key: &FlowKey, flow: &Flow) {
     if maps::FLOWS.insert(key, flow, 0).is_err() {
         count(Counter::CacheFull);
     }
+}
+
+/// Notes the uplink that connections like this one keep to. False where another packet was first meanwhile: its note stands.
+#[inline(never)]
+pub fn stick(settings: &Settings, headers: &Headers, policy: u32, sticky: &Sticky) -> bool {
+    const NO_EXIST: u64 = 1;
+    let Some(policy) = maps::POLICIES.get(policy_index(settings.active_table, policy)) else { return true };
+    let key = sticky_key(policy, headers);
+    let Some(entry) = maps::STICKY.get_ptr_mut(&key) else {
+        return maps::STICKY.insert(&key, sticky, NO_EXIST).is_ok();
+    };
+    // SAFETY: the pointer comes from the map. Whoever reads half of what is written reads a wrong generation, or another
+    // recent time.
+    unsafe {
+        let is_new = sticky.first_seen == sticky.last_seen;
+        if is_new && (*entry).first_seen == sticky.first_seen {
+            return false;
+        }
+        *entry = *sticky;
+    }
+    true
 }
 
 /// Notes that a flow is in use.

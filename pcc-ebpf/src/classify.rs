@@ -1,8 +1,9 @@
-//! The decision: PCC's hash, bucket selection, and what the classifier says about a packet.
+//! The decision: PCC's hash, and what the classifier says about a packet.
 
-use crate::abi::{Counter, Flow, FlowKey, Settings, Uplink, bucket_index};
+use crate::abi::{Counter, Flow, FlowKey, Policy, Settings, Sticky, StickyKey, Uplink};
 use crate::flow;
 use crate::packet::{Headers, protocol};
+use crate::policy::Choice;
 
 /// The header fields that PCC hashes, as RouterOS's bit mask: 1 source address, 2 destination address,
 /// 4 source port, 8 destination port. Only RouterOS's nine combinations exist.
@@ -150,10 +151,14 @@ pub trait Tables {
     fn flow(&self, key: &FlowKey) -> Option<Flow>;
     /// The state of uplink `id`.
     fn uplink(&self, id: u32) -> Option<Uplink>;
-    /// The uplink id in slot [`bucket_index`] of the bucket table; 0 for none.
+    /// The uplink id in slot [`crate::abi::bucket_index`] of the bucket table; 0 for none.
     fn bucket(&self, index: u32) -> u32;
     /// The destination is in the bypass list.
     fn bypassed(&self, headers: &Headers) -> bool;
+    /// The policy in slot [`crate::abi::policy_index`].
+    fn policy(&self, index: u32) -> Option<Policy>;
+    /// The uplink that connections with `key` keep to.
+    fn sticky(&self, key: &StickyKey) -> Option<Sticky>;
 }
 
 /// What is to be done with a packet that came in from the LAN.
@@ -166,23 +171,25 @@ pub enum Verdict {
         /// The entry's time is older than a second.
         refresh: bool,
     },
-    /// Mark it by the hash, and remember that.
-    Hashed {
-        /// Our bits of the mark; with the *missed* flag where the connection may be an old one.
-        mark: u32,
-        /// What to remember; `None` where the flow key does not tell the connection.
-        remember: Option<Flow>,
-    },
+    /// It is not known: mark it as was chosen, and remember that.
+    Chosen(Choice),
     /// Leave it to the kernel, unmarked, for this reason.
     Leave(Counter),
 }
 
-/// Classifies a packet from the LAN. `now` is the coarse monotonic clock in seconds.
+/// Classifies a packet from the LAN. `now` is the coarse monotonic clock in seconds; `choose` is asked only where the cache
+/// does not know the flow.
 ///
 /// The result is tentative: conntrack's mark overrules it (netfilter prerouting), because the buckets depend on
 /// weights that may have changed since the connection began.
 #[inline(always)]
-pub fn classify<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, now: u32) -> Verdict {
+pub fn classify<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    headers: &Headers,
+    now: u32,
+    choose: impl FnOnce() -> Result<Choice, Counter>,
+) -> Verdict {
     if !headers.key.is_routable() {
         return Verdict::Leave(Counter::NotRoutable);
     }
@@ -197,17 +204,10 @@ pub fn classify<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, n
     if tables.bypassed(headers) {
         return Verdict::Leave(Counter::Bypassed);
     }
-    let hash = hash_bits(&headers.key, settings.hash_fields, settings.seed);
-    let id = tables.bucket(bucket_index(settings.active_table, headers.family, hash));
-    let Some(uplink) = tables.uplink(id) else {
-        return Verdict::Leave(Counter::NoUplink);
-    };
-    if id == 0 || uplink.mark == 0 {
-        return Verdict::Leave(Counter::NoUplink);
+    match choose() {
+        Ok(choice) => Verdict::Chosen(choice),
+        Err(reason) => Verdict::Leave(reason),
     }
-    let missed = if headers.opens { 0 } else { settings.mark_missed };
-    let remember = if headers.cacheable { Some(remember(id, &uplink, false, now)) } else { None };
-    Verdict::Hashed { mark: uplink.mark | missed, remember }
 }
 
 /// What an answer on its way to the LAN says about the flow that it answers.
@@ -257,8 +257,9 @@ fn is_usable<T: Tables>(tables: &T, settings: &Settings, flow: &Flow, protocol: 
     fresh && uplink.generation == flow.generation && uplink.mark == flow.mark
 }
 
+/// What is remembered of a flow on uplink `id`.
 #[inline(always)]
-fn remember(id: u32, uplink: &Uplink, confirmed: bool, now: u32) -> Flow {
+pub(crate) fn remember(id: u32, uplink: &Uplink, confirmed: bool, now: u32) -> Flow {
     Flow { mark: uplink.mark, uplink: id, generation: uplink.generation, confirmed: confirmed as u32, last_seen: now }
 }
 

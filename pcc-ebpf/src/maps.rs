@@ -5,15 +5,15 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use pcc_ebpf::abi::{
-    BUCKET_SLOTS, Device, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, STEPS, Settings, Step, Traffic, UPLINK_SLOTS,
-    Uplink,
+    BUCKET_SLOTS, Device, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, POLICY_SLOTS, Policy, STEPS, Settings, Step,
+    Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink,
 };
 
 /// The flow cache. The controller sizes it from `nf_conntrack_max`.
 #[btf_map(name = "pcc_flows")]
 pub static FLOWS: LruHashMap<FlowKey, Flow, 65_536> = LruHashMap::new();
 
-/// Two bucket tables for two families, so that one is written while the other is in force.
+/// Two bucket tables for each policy and family, so that one is written while the other is in force.
 #[btf_map(name = "pcc_buckets")]
 pub static BUCKETS: Array<u32, { BUCKET_SLOTS as usize }> = Array::new();
 
@@ -60,3 +60,11 @@ pub static SETS6: LpmTrie<Member6, u32, 1_048_576> = LpmTrie::new();
 /// Counters of `nth` matchers.
 #[btf_map(name = "pcc_nth")]
 pub static NTH: Array<u32, { NTH_COUNTERS as usize }> = Array::new();
+
+/// Two tables of policies, beside their buckets.
+#[btf_map(name = "pcc_policies")]
+pub static POLICIES: Array<Policy, { POLICY_SLOTS as usize }> = Array::new();
+
+/// Which uplink connections keep to. The controller makes it no larger than the flow cache.
+#[btf_map(name = "pcc_sticky")]
+pub static STICKY: LruHashMap<StickyKey, Sticky, 65_536> = LruHashMap::new();

@@ -4,10 +4,11 @@ use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
-use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
+use pcc_ebpf::abi::{Counter, Device, FlowKey, POLICY_DEFAULT, Settings};
 use pcc_ebpf::classify::{Lesson, Tables, Verdict, classify, learn};
-use pcc_ebpf::mangle::{self, Facts, Recall};
+use pcc_ebpf::mangle::{self, Facts, Recall, Walk};
 use pcc_ebpf::packet::{Headers, Unread, parse};
+use pcc_ebpf::policy::{Choice, choose};
 
 use crate::access::{self, Linear, Maps};
 
@@ -19,7 +20,7 @@ const HEADERS: u32 = 192;
 pub fn pcc_lan_in(ctx: TcContext) -> i32 {
     if let Some((settings, device)) = context(&ctx) {
         match headers(&ctx, &device) {
-            Ok(headers) => mark_by_flow(&ctx, settings, &headers),
+            Ok(headers) => mark_by_flow(&ctx, settings, &device, &headers),
             Err(reason) => access::count(reason),
         }
     }
@@ -155,9 +156,16 @@ fn headers(ctx: &TcContext, device: &Device) -> Result<Headers, Counter> {
 }
 
 #[inline(always)]
-fn mark_by_flow(ctx: &TcContext, settings: &Settings, headers: &Headers) {
+fn mark_by_flow(ctx: &TcContext, settings: &Settings, device: &Device, headers: &Headers) {
     let now = access::now();
-    match classify(&Maps, settings, headers, now) {
+    let mut number = POLICY_DEFAULT;
+    let choose = || {
+        if Walk::new(settings, headers.family).next != 0 {
+            number = policy(settings, headers, device.number);
+        }
+        chosen(settings, headers, number, now)
+    };
+    match classify(&Maps, settings, headers, now, choose) {
         Verdict::Cached { mark, refresh } => {
             access::set_mark(ctx, settings.mark_mask, mark);
             access::count(Counter::CacheHit);
@@ -165,9 +173,16 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, headers: &Headers) {
                 access::refresh(&headers.key, now);
             }
         }
-        Verdict::Hashed { mark, remember } => {
+        Verdict::Chosen(choice) => {
+            let choice = match choice.stick {
+                Some(sticky) if !access::stick(settings, headers, number, &sticky) => {
+                    chosen(settings, headers, number, now).unwrap_or(choice)
+                }
+                _ => choice,
+            };
+            let Choice { mark, remember, counter, .. } = choice;
             access::set_mark(ctx, settings.mark_mask, mark);
-            access::count(Counter::CacheMiss);
+            access::count(counter);
             if let Some(flow) = remember {
                 access::remember(&headers.key, &flow);
             }
@@ -179,6 +194,18 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, headers: &Headers) {
         }
         Verdict::Leave(counter) => access::count(counter),
     }
+}
+
+/// The policy that the rules choose. A function of its own, as the next one is: together they are too large for one stack.
+#[inline(never)]
+fn policy(settings: &Settings, headers: &Headers, device: u32) -> u32 {
+    let facts = Facts { headers: *headers, device, size: 0, seed: settings.seed };
+    access::walk(settings, facts, Walk::new(settings, headers.family)).policy
+}
+
+#[inline(never)]
+fn chosen(settings: &Settings, headers: &Headers, policy: u32, now: u32) -> Result<Choice, Counter> {
+    choose(&Maps, settings, headers, policy, now)
 }
 
 #[inline(always)]
