@@ -6,6 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use pcc_ebpf::classify::HashFields;
 
+#[cfg(test)]
+mod tests;
+
 /// One rule. The first that matches decides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
