@@ -11,9 +11,9 @@ use pcc_ebpf::abi::{
 use pcc_ebpf::classify::Tables;
 use pcc_ebpf::mangle::{self, Facts, Rules, Walk};
 use pcc_ebpf::packet::{Headers, Packet};
-use pcc_ebpf::policy::sticky_key;
+use pcc_ebpf::policy::{Choice, sticky_key};
 
-use crate::maps;
+use crate::maps::{self, Scratch};
 
 /// The linear part of a packet, checked against its end at every read.
 pub struct Linear<'a>(pub &'a TcContext);
@@ -94,6 +94,13 @@ struct Program {
     base: u32,
 }
 
+impl Program {
+    #[inline(always)]
+    fn new(settings: &Settings) -> Self {
+        Self { base: if settings.active_steps == 0 { 0 } else { STEPS } }
+    }
+}
+
 impl Rules for Program {
     #[inline(always)]
     fn step(&self, index: u32) -> Option<Step> {
@@ -126,27 +133,36 @@ impl Rules for Program {
     }
 }
 
-/// A walk in the form that the kernel's loop hands from step to step.
-struct Walking {
+/// A walk with all that it takes.
+pub struct Walking {
     program: Program,
-    facts: Facts,
-    walk: Walk,
+    /// What rules can ask.
+    pub facts: Facts,
+    /// How far it is.
+    pub walk: Walk,
 }
 
-/// Walks the rules to their end.
-#[inline(always)]
-pub fn walk(settings: &Settings, facts: Facts, walk: Walk) -> Walk {
-    let base = if settings.active_steps == 0 { 0 } else { STEPS };
-    let mut walking = Walking { program: Program { base }, facts, walk };
-    // SAFETY: `step` has the type that the helper calls, and `walking` outlives the loop.
-    unsafe { bpf_loop(STEPS, step as *mut _, (&raw mut walking).cast(), 0) };
-    walking.walk
+impl Walking {
+    /// A walk through the rules in force.
+    #[inline(always)]
+    pub fn new(settings: &Settings, facts: Facts, walk: Walk) -> Self {
+        Self { program: Program::new(settings), facts, walk }
+    }
+
+    /// Walks to the end.
+    #[inline(always)]
+    pub fn run(&mut self) {
+        // The kernel hands on a place on the stack, and the walk may be elsewhere.
+        let mut walking: *mut Self = self;
+        // SAFETY: `step` has the type that the helper calls, and `walking` outlives the loop.
+        unsafe { bpf_loop(STEPS, step as *mut _, (&raw mut walking).cast(), 0) };
+    }
 }
 
 /// One turn of the loop; 1 ends it.
-unsafe extern "C" fn step(_: u32, walking: *mut Walking) -> i64 {
-    // SAFETY: `walk` passes a valid pointer that nobody else has.
-    let walking = unsafe { &mut *walking };
+unsafe extern "C" fn step(_: u32, walking: *mut *mut Walking) -> i64 {
+    // SAFETY: `run` passes a valid pointer to what nobody else uses meanwhile.
+    let walking = unsafe { &mut **walking };
     !mangle::advance(&walking.program, &walking.facts, &mut walking.walk) as i64
 }
 
@@ -171,14 +187,38 @@ pub fn remember(key: &FlowKey, flow: &Flow) {
     }
 }
 
-/// Notes the uplink that connections like this one keep to. False where another packet was first meanwhile: its note stands.
+/// The beginning of a walk, with copies of values that the verifier does not know: it looks at what follows once, not once
+/// for each kind of packet.
+#[inline(always)]
+pub fn set_aside(settings: &Settings, device: &Device, headers: &Headers) -> Option<&'static mut Scratch> {
+    let scratch: *mut Scratch = maps::SCRATCH.get_ptr_mut(0)?.cast();
+    // SAFETY: the slot has the size and the alignment; it belongs to this CPU, and tc programs do not interrupt each other on
+    // one; every field is written before there is a reference. One by one: together they would be on the stack first.
+    unsafe {
+        let facts = &raw mut (*scratch).walking.facts;
+        (&raw mut (*facts).headers).write(*headers);
+        (&raw mut (*facts).device).write(device.number);
+        (&raw mut (*facts).size).write(0);
+        (&raw mut (*facts).seed).write(settings.seed);
+        (&raw mut (*scratch).walking.walk).write(Walk::new(settings, headers.family));
+        (&raw mut (*scratch).walking.program).write(Program::new(settings));
+        (&raw mut (*scratch).choice).write(Choice::main(Counter::NoUplink));
+        Some(&mut *scratch)
+    }
+}
+
+/// Notes the uplink that connections like this one keep to, if there is one. False where another packet was first meanwhile: its note stands.
 #[inline(never)]
-pub fn stick(settings: &Settings, headers: &Headers, policy: u32, sticky: &Sticky) -> bool {
+pub fn stick(settings: &Settings, scratch: &mut Scratch, policy: u32) -> bool {
     const NO_EXIST: u64 = 1;
+    let sticky = scratch.choice.sticky();
+    if !scratch.choice.is_news {
+        return true;
+    }
     let Some(policy) = maps::POLICIES.get(policy_index(settings.active_table, policy)) else { return true };
-    let key = sticky_key(policy, headers);
+    let key = sticky_key(policy, &scratch.walking.facts.headers);
     let Some(entry) = maps::STICKY.get_ptr_mut(&key) else {
-        return maps::STICKY.insert(&key, sticky, NO_EXIST).is_ok();
+        return maps::STICKY.insert(&key, &sticky, NO_EXIST).is_ok();
     };
     // SAFETY: the pointer comes from the map. Whoever reads half of what is written reads a wrong generation, or another
     // recent time.
@@ -187,7 +227,7 @@ pub fn stick(settings: &Settings, headers: &Headers, policy: u32, sticky: &Stick
         if is_new && (*entry).first_seen == sticky.first_seen {
             return false;
         }
-        *entry = *sticky;
+        *entry = sticky;
     }
     true
 }

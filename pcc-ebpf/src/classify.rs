@@ -3,7 +3,6 @@
 use crate::abi::{Counter, Flow, FlowKey, Policy, Settings, Sticky, StickyKey, Uplink};
 use crate::flow;
 use crate::packet::{Headers, protocol};
-use crate::policy::Choice;
 
 /// The header fields that PCC hashes, as RouterOS's bit mask: 1 source address, 2 destination address,
 /// 4 source port, 8 destination port. Only RouterOS's nine combinations exist.
@@ -161,9 +160,9 @@ pub trait Tables {
     fn sticky(&self, key: &StickyKey) -> Option<Sticky>;
 }
 
-/// What is to be done with a packet that came in from the LAN.
+/// What the cache and the destination say about a packet that came in from the LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Recall {
     /// Mark it as its flow was marked before. `refresh`: note in the cache that the flow is in use.
     Cached {
         /// Our bits of the mark.
@@ -171,43 +170,33 @@ pub enum Verdict {
         /// The entry's time is older than a second.
         refresh: bool,
     },
-    /// It is not known: mark it as was chosen, and remember that.
-    Chosen(Choice),
+    /// Nothing: [`crate::policy::choose`].
+    Unknown,
     /// Leave it to the kernel, unmarked, for this reason.
     Leave(Counter),
 }
 
-/// Classifies a packet from the LAN. `now` is the coarse monotonic clock in seconds; `choose` is asked only where the cache
-/// does not know the flow.
+/// Looks up a packet from the LAN. `now` is the coarse monotonic clock in seconds.
 ///
-/// The result is tentative: conntrack's mark overrules it (netfilter prerouting), because the buckets depend on
-/// weights that may have changed since the connection began.
+/// The result is tentative, as is what is chosen: conntrack's mark overrules it (netfilter prerouting), because the
+/// buckets depend on weights that may have changed since the connection began.
 #[inline(always)]
-pub fn classify<T: Tables>(
-    tables: &T,
-    settings: &Settings,
-    headers: &Headers,
-    now: u32,
-    choose: impl FnOnce() -> Result<Choice, Counter>,
-) -> Verdict {
+pub fn recall<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, now: u32) -> Recall {
     if !headers.key.is_routable() {
-        return Verdict::Leave(Counter::NotRoutable);
+        return Recall::Leave(Counter::NotRoutable);
     }
     if headers.cacheable
         && !headers.opens
         && let Some(flow) = tables.flow(&headers.key)
         && is_usable(tables, settings, &flow, headers.key.protocol, now)
     {
-        return Verdict::Cached { mark: flow.mark, refresh: flow.last_seen != now };
+        return Recall::Cached { mark: flow.mark, refresh: flow.last_seen != now };
     }
     // After the cache: what is bypassed never gets into it, unless it came in by an uplink.
     if tables.bypassed(headers) {
-        return Verdict::Leave(Counter::Bypassed);
+        return Recall::Leave(Counter::Bypassed);
     }
-    match choose() {
-        Ok(choice) => Verdict::Chosen(choice),
-        Err(reason) => Verdict::Leave(reason),
-    }
+    Recall::Unknown
 }
 
 /// What an answer on its way to the LAN says about the flow that it answers.
@@ -257,9 +246,8 @@ fn is_usable<T: Tables>(tables: &T, settings: &Settings, flow: &Flow, protocol: 
     fresh && uplink.generation == flow.generation && uplink.mark == flow.mark
 }
 
-/// What is remembered of a flow on uplink `id`.
 #[inline(always)]
-pub(crate) fn remember(id: u32, uplink: &Uplink, confirmed: bool, now: u32) -> Flow {
+fn remember(id: u32, uplink: &Uplink, confirmed: bool, now: u32) -> Flow {
     Flow { mark: uplink.mark, uplink: id, generation: uplink.generation, confirmed: confirmed as u32, last_seen: now }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::abi::{BUCKET_SLOTS, IPV4, MarkLayout, POLICY_DEFAULT};
-use crate::policy::choose;
+use crate::policy::{Choice, choose};
 
 fn key(source: &str, destination: &str, protocol: u8) -> FlowKey {
     let (source, destination): (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
@@ -114,9 +114,23 @@ fn fake() -> Fake {
     Fake { uplinks: [(1, uplink(1)), (2, uplink(2))].into(), bucket: 2, ..Fake::default() }
 }
 
-/// [`super::classify`] without rules.
+/// What becomes of a packet without rules.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Cached { mark: u32, refresh: bool },
+    Chosen(Choice),
+    Leave(Counter),
+}
+
 fn classify(tables: &Fake, settings: &Settings, headers: &Headers, now: u32) -> Verdict {
-    super::classify(tables, settings, headers, now, || choose(tables, settings, headers, POLICY_DEFAULT, now))
+    match recall(tables, settings, headers, now) {
+        Recall::Cached { mark, refresh } => Verdict::Cached { mark, refresh },
+        Recall::Leave(reason) => Verdict::Leave(reason),
+        Recall::Unknown => {
+            let choice = choose(tables, settings, headers, POLICY_DEFAULT, now);
+            if choice.mark == 0 { Verdict::Leave(choice.counter) } else { Verdict::Chosen(choice) }
+        }
+    }
 }
 
 fn headers(protocol: u8) -> Headers {
@@ -132,10 +146,10 @@ fn entry(uplink: u32, confirmed: u32) -> Flow {
 fn a_miss_is_hashed_and_remembered_and_a_hit_is_not() {
     let mut tables = fake();
     let packet = headers(protocol::UDP);
-    let Verdict::Chosen(Choice { mark, remember: Some(flow), .. }) = classify(&tables, &settings(), &packet, 100)
-    else {
+    let Verdict::Chosen(choice) = classify(&tables, &settings(), &packet, 100) else {
         panic!("expected a hash");
     };
+    let (mark, flow) = (choice.mark, choice.flow(&settings()));
     assert_eq!((mark, flow), (LAYOUT.of(2) | LAYOUT.missed(), entry(2, 0)));
     tables.flows.insert(packet.key, entry(1, 0));
     let cached = |refresh| Verdict::Cached { mark: LAYOUT.of(1), refresh };

@@ -8,6 +8,9 @@ use pcc_ebpf::abi::{
     BUCKET_SLOTS, Device, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, POLICY_SLOTS, Policy, STEPS, Settings, Step,
     Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink,
 };
+use pcc_ebpf::policy::Choice;
+
+use crate::access::Walking;
 
 /// The flow cache. The controller sizes it from `nf_conntrack_max`.
 #[btf_map(name = "pcc_flows")]
@@ -60,6 +63,18 @@ pub static SETS6: LpmTrie<Member6, u32, 1_048_576> = LpmTrie::new();
 /// Counters of `nth` matchers.
 #[btf_map(name = "pcc_nth")]
 pub static NTH: Array<u32, { NTH_COUNTERS as usize }> = Array::new();
+
+/// Room for [`Scratch`].
+#[btf_map(name = "pcc_scratch")]
+pub static SCRATCH: PerCpuArray<[u64; size_of::<Scratch>().div_ceil(8)], 1> = PerCpuArray::new();
+
+/// What is on its way through the rules, too large for a stack that functions share.
+pub struct Scratch {
+    /// The packet and its walk.
+    pub walking: Walking,
+    /// What is chosen for it.
+    pub choice: Choice,
+}
 
 /// Two tables of policies, beside their buckets.
 #[btf_map(name = "pcc_policies")]

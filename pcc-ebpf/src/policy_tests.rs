@@ -33,10 +33,14 @@ impl Fake {
     /// The uplink that is chosen, and why; what connections must keep to is noted.
     fn choose(&mut self, headers: &Headers, policy: u32, now: u32) -> Result<(u32, Counter), Counter> {
         let settings = Settings { mark_missed: LAYOUT.missed(), ..Settings::default() };
-        let choice = choose(self, &settings, headers, policy, now)?;
+        let choice = choose(self, &settings, headers, policy, now);
+        if choice.mark == 0 {
+            return Err(choice.counter);
+        }
         let key = self.policy(policy).map(|policy| sticky_key(&policy, headers));
-        self.sticky.extend(key.zip(choice.stick));
-        assert_eq!(choice.remember.is_some(), headers.cacheable);
+        self.sticky.extend(key.zip(choice.is_news.then(|| choice.sticky())));
+        let flow = choice.flow(&settings);
+        assert_eq!((Some(flow.uplink), flow.mark), (LAYOUT.uplink(choice.mark), LAYOUT.of(flow.uplink)));
         assert_eq!(choice.mark & LAYOUT.missed() != 0, !headers.opens);
         Ok((LAYOUT.uplink(choice.mark).unwrap(), choice.counter))
     }

@@ -4,13 +4,14 @@ use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
-use pcc_ebpf::abi::{Counter, Device, FlowKey, POLICY_DEFAULT, Settings};
-use pcc_ebpf::classify::{Lesson, Tables, Verdict, classify, learn};
-use pcc_ebpf::mangle::{self, Facts, Recall, Walk};
+use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
+use pcc_ebpf::classify::{Lesson, Recall, Tables, learn, recall};
+use pcc_ebpf::mangle::{self, Facts};
 use pcc_ebpf::packet::{Headers, Unread, parse};
-use pcc_ebpf::policy::{Choice, choose};
+use pcc_ebpf::policy::choose;
 
-use crate::access::{self, Linear, Maps};
+use crate::access::{self, Linear, Maps, Walking};
+use crate::maps::Scratch;
 
 /// Enough for Ethernet, IPv6 with extension headers, and the first bytes of TCP.
 const HEADERS: u32 = 192;
@@ -158,60 +159,7 @@ fn headers(ctx: &TcContext, device: &Device) -> Result<Headers, Counter> {
 #[inline(always)]
 fn mark_by_flow(ctx: &TcContext, settings: &Settings, device: &Device, headers: &Headers) {
     let now = access::now();
-    let mut number = POLICY_DEFAULT;
-    let choose = || {
-        if Walk::new(settings, headers.family).next != 0 {
-            number = policy(settings, headers, device.number);
-        }
-        chosen(settings, headers, number, now)
-    };
-    match classify(&Maps, settings, headers, now, choose) {
-        Verdict::Cached { mark, refresh } => {
-            access::set_mark(ctx, settings.mark_mask, mark);
-            access::count(Counter::CacheHit);
-            if refresh {
-                access::refresh(&headers.key, now);
-            }
-        }
-        Verdict::Chosen(choice) => {
-            let choice = match choice.stick {
-                Some(sticky) if !access::stick(settings, headers, number, &sticky) => {
-                    chosen(settings, headers, number, now).unwrap_or(choice)
-                }
-                _ => choice,
-            };
-            let Choice { mark, remember, counter, .. } = choice;
-            access::set_mark(ctx, settings.mark_mask, mark);
-            access::count(counter);
-            if let Some(flow) = remember {
-                access::remember(&headers.key, &flow);
-            }
-            let FlowKey { source_port, destination_port, protocol, .. } = headers.key;
-            info!(
-                ctx,
-                "new flow: protocol {} ports {} -> {}: mark {:x}", protocol, source_port, destination_port, mark
-            );
-        }
-        Verdict::Leave(counter) => access::count(counter),
-    }
-}
-
-/// The policy that the rules choose. A function of its own, as the next one is: together they are too large for one stack.
-#[inline(never)]
-fn policy(settings: &Settings, headers: &Headers, device: u32) -> u32 {
-    let facts = Facts { headers: *headers, device, size: 0, seed: settings.seed };
-    access::walk(settings, facts, Walk::new(settings, headers.family)).policy
-}
-
-#[inline(never)]
-fn chosen(settings: &Settings, headers: &Headers, policy: u32, now: u32) -> Result<Choice, Counter> {
-    choose(&Maps, settings, headers, policy, now)
-}
-
-#[inline(always)]
-fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers: Headers) {
-    let now = access::now();
-    match mangle::recall(&Maps, settings, &headers, now) {
+    match recall(&Maps, settings, headers, now) {
         Recall::Cached { mark, refresh } => {
             access::set_mark(ctx, settings.mark_mask, mark);
             access::count(Counter::CacheHit);
@@ -219,10 +167,72 @@ fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers:
                 access::refresh(&headers.key, now);
             }
         }
-        Recall::Walk(walk) => {
+        Recall::Unknown => {
+            if let Some(scratch) = access::set_aside(settings, device, headers) {
+                mark_by_policy(ctx, settings, scratch, now);
+            }
+        }
+        Recall::Leave(counter) => access::count(counter),
+    }
+}
+
+/// Chooses for a flow that the cache does not know. The functions that it calls are together too large for one stack.
+#[inline(always)]
+fn mark_by_policy(ctx: &TcContext, settings: &Settings, scratch: &mut Scratch, now: u32) {
+    if scratch.walking.walk.next != 0 {
+        walk(scratch);
+    }
+    let policy = scratch.walking.walk.policy;
+    // Once more where another packet was first to say which uplink both must keep to.
+    for _ in 0..2 {
+        decide(settings, scratch, policy, now);
+        if access::stick(settings, scratch, policy) {
+            break;
+        }
+    }
+    let Scratch { walking, choice } = scratch;
+    let headers = &walking.facts.headers;
+    access::count(choice.counter);
+    if choice.mark == 0 {
+        return;
+    }
+    access::set_mark(ctx, settings.mark_mask, choice.mark);
+    if headers.cacheable {
+        access::remember(&headers.key, &choice.flow(settings));
+    }
+    let FlowKey { source_port, destination_port, protocol, .. } = headers.key;
+    info!(ctx, "new flow: protocol {} ports {} -> {}: mark {:x}", protocol, source_port, destination_port, choice.mark);
+}
+
+/// Walks the rules for their policy.
+#[inline(never)]
+fn walk(scratch: &mut Scratch) {
+    scratch.walking.run();
+}
+
+/// What the policy chooses.
+#[inline(never)]
+fn decide(settings: &Settings, scratch: &mut Scratch, policy: u32, now: u32) {
+    scratch.choice = choose(&Maps, settings, &scratch.walking.facts.headers, policy, now);
+}
+
+#[inline(always)]
+fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers: Headers) {
+    let now = access::now();
+    match mangle::recall(&Maps, settings, &headers, now) {
+        mangle::Recall::Cached { mark, refresh } => {
+            access::set_mark(ctx, settings.mark_mask, mark);
+            access::count(Counter::CacheHit);
+            if refresh {
+                access::refresh(&headers.key, now);
+            }
+        }
+        mangle::Recall::Walk(walk) => {
             let size = access::length(ctx) - device.header_length;
             let facts = Facts { headers, device: device.number, size, seed: settings.seed };
-            let walk = access::walk(settings, facts, walk);
+            let mut walking = Walking::new(settings, facts, walk);
+            walking.run();
+            let walk = walking.walk;
             let conclusion = mangle::conclude(settings, &headers, &walk, now);
             access::set_mark(ctx, settings.mark_mask, conclusion.mark);
             access::count(Counter::Walked);

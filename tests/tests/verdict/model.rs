@@ -8,7 +8,7 @@ use pcc_ebpf::abi::{
     BUCKET_SLOTS, Counter, Device, Flow, FlowKey, IPV4, MarkLayout, POLICY_SLOTS, Policy, Settings, Step, Sticky,
     StickyKey, UPLINK_SLOTS, Uplink, policy_index,
 };
-use pcc_ebpf::classify::{HashFields, Lesson, Tables, Verdict, classify, learn};
+use pcc_ebpf::classify::{HashFields, Lesson, Recall, Tables, learn, recall};
 use pcc_ebpf::flow;
 use pcc_ebpf::mangle::{Facts, Rules, Walk, advance};
 use pcc_ebpf::packet::{Headers, Unread, parse};
@@ -75,21 +75,24 @@ impl Model {
             Err(reason) => return (mark, reason),
         };
         let foreign = mark & !self.settings.mark_mask;
-        let number = self.policy_of(&headers, ifindex);
-        let choose = || choose(self, &self.settings, &headers, number, now);
-        match classify(self, &self.settings, &headers, now, choose) {
-            Verdict::Leave(reason) => (mark, reason),
-            Verdict::Cached { mark, refresh } => {
+        match recall(self, &self.settings, &headers, now) {
+            Recall::Leave(reason) => (mark, reason),
+            Recall::Cached { mark, refresh } => {
                 if let Some(flow) = self.flows.get_mut(&headers.key).filter(|_| refresh) {
                     flow.last_seen = now;
                 }
                 (foreign | mark, Counter::CacheHit)
             }
-            Verdict::Chosen(choice) => {
-                self.flows.extend(choice.remember.map(|flow| (headers.key, flow)));
-                let key = self.sticky_key(number, &headers);
-                self.sticky.extend(choice.stick.map(|sticky| (key, sticky)));
-                (foreign | choice.mark, choice.counter)
+            Recall::Unknown => {
+                let number = self.policy_of(&headers, ifindex);
+                let choice = choose(self, &self.settings, &headers, number, now);
+                if choice.mark != 0 && headers.cacheable {
+                    self.flows.insert(headers.key, choice.flow(&self.settings));
+                }
+                if choice.is_news {
+                    self.sticky.insert(self.sticky_key(number, &headers), choice.sticky());
+                }
+                (if choice.mark == 0 { mark } else { foreign | choice.mark }, choice.counter)
             }
         }
     }
