@@ -11,7 +11,7 @@ use pcc_ebpf::abi::{
 use pcc_ebpf::classify::Tables;
 use pcc_ebpf::mangle::{self, Facts, Rules, Walk};
 use pcc_ebpf::packet::{Headers, Packet};
-use pcc_ebpf::policy::{Choice, sticky_key};
+use pcc_ebpf::policy::{Choice, holds, sticky_key};
 
 use crate::maps::{self, Scratch};
 
@@ -223,8 +223,9 @@ pub fn stick(settings: &Settings, scratch: &mut Scratch, policy: u32) -> bool {
     // SAFETY: the pointer comes from the map. Whoever reads half of what is written reads a wrong generation, or another
     // recent time.
     unsafe {
+        // It did not hold when this packet looked.
         let is_new = sticky.first_seen == sticky.last_seen;
-        if is_new && (*entry).first_seen == sticky.first_seen {
+        if is_new && holds(&Maps, &scratch.walking.facts.headers, policy, &*entry, sticky.last_seen).is_some() {
             return false;
         }
         *entry = sticky;

@@ -88,9 +88,7 @@ pub fn choose<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, num
 #[inline(never)]
 fn keep<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, policy: &Policy, now: u32) -> Choice {
     if let Some(sticky) = tables.sticky(&sticky_key(policy, headers))
-        && policy.has(sticky.uplink)
-        && (policy.lifetime == 0 || now.wrapping_sub(sticky.last_seen) <= policy.lifetime)
-        && let Some(uplink) = followed(tables, headers, &sticky)
+        && let Some(uplink) = holds(tables, headers, policy, &sticky, now)
     {
         let is_news = begins(headers) && sticky.last_seen != now;
         let choice = choice(settings, headers, sticky.uplink, &uplink, Counter::Sticky, now);
@@ -106,12 +104,14 @@ fn bucket<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, number:
     tables.bucket(bucket_index(settings.active_table, number, headers.family, hash))
 }
 
-/// The uplink that `sticky` names, while it takes connections.
+/// The uplink that `sticky` names, while connections must keep to it.
 #[inline(always)]
-fn followed<T: Tables>(tables: &T, headers: &Headers, sticky: &Sticky) -> Option<Uplink> {
+pub fn holds<T: Tables>(tables: &T, headers: &Headers, policy: &Policy, sticky: &Sticky, now: u32) -> Option<Uplink> {
     let uplink = usable(tables, sticky.uplink)?;
     let live = if headers.family == IPV4 { 1 } else { 2 };
-    if uplink.generation != sticky.generation || uplink.live & live == 0 { None } else { Some(uplink) }
+    let is_alive = uplink.generation == sticky.generation && uplink.live & live != 0 && policy.has(sticky.uplink);
+    let is_fresh = policy.lifetime == 0 || now.wrapping_sub(sticky.last_seen) <= policy.lifetime;
+    if is_alive && is_fresh { Some(uplink) } else { None }
 }
 
 #[inline(always)]
