@@ -45,9 +45,15 @@ pub mod map {
     pub const SETS6: &str = "pcc_sets6";
     /// Array: counter of an `nth` matcher → packets so far.
     pub const NTH: &str = "pcc_nth";
+    /// Array: [`super::policy_index`] → [`super::Policy`].
+    pub const POLICIES: &str = "pcc_policies";
+    /// LRU: [`super::StickyKey`] → [`super::Sticky`].
+    pub const STICKY: &str = "pcc_sticky";
     /// All of them, in the order in which they are pinned.
-    pub const ALL: [&str; 13] =
-        [FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6, STEPS, SETS4, SETS6, NTH];
+    pub const ALL: [&str; 15] = [
+        FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6, STEPS, SETS4, SETS6, NTH,
+        POLICIES, STICKY,
+    ];
 }
 
 /// Names of the tc programs as `bpftool prog` shows them.
@@ -351,6 +357,8 @@ pub enum Op {
     MarkRouting,
     /// Nothing; goes on at `then`.
     Pass,
+    /// Action: policy `low` decides.
+    Policy,
 }
 
 /// States of a connection as bits of [`Op::State`].
@@ -402,13 +410,84 @@ pub const IPV4: u32 = 0;
 /// Family index of the bucket table: IPv6.
 pub const IPV6: u32 = 1;
 
-/// Slots of the bucket map: two tables (one in force, one being written) for two families.
-pub const BUCKET_SLOTS: u32 = 2 * 2 * BUCKETS;
+/// Policies with bucket tables of their own. A power of two.
+pub const POLICIES: u32 = 16;
+/// The policy of what no rule decides: all uplinks by their weights, hashed by [`Settings::hash_fields`].
+pub const POLICY_DEFAULT: u32 = 0;
+/// The policy without a table: main decides.
+pub const POLICY_MAIN: u32 = POLICIES;
 
-/// Index into the bucket map. `table` and `family` are 0 or 1.
+/// Slots of the policy map: two tables, as of the buckets.
+pub const POLICY_SLOTS: u32 = 2 * POLICIES;
+
+/// Index into the policy map. `table` is 0 or 1, `policy` below [`POLICIES`].
 #[inline(always)]
-pub const fn bucket_index(table: u32, family: u32, hash: u32) -> u32 {
-    ((table & 1) * 2 + (family & 1)) * BUCKETS + (hash & (BUCKETS - 1))
+pub const fn policy_index(table: u32, policy: u32) -> u32 {
+    (table & 1) * POLICIES + (policy & (POLICIES - 1))
+}
+
+/// How the connections that a rule decides choose among its uplinks. It does not hold for [`POLICY_DEFAULT`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// [`crate::classify::HashFields`] as bits.
+    pub hash_fields: u32,
+    /// The fields that connections must share to keep to one uplink, likewise; 0: none do.
+    pub sticky_fields: u32,
+    /// Seconds from the last new connection after which they may part; 0: never.
+    pub lifetime: u32,
+    /// Other uplinks or other fields make another number, whatever the number of the policy; not 0.
+    pub identity: u32,
+    /// Uplinks that have a weight, as bits: uplink `id` is bit `id % 32` of word `id / 32`.
+    pub members: [u32; 2],
+}
+
+impl Policy {
+    /// New connections may go to uplink `id`.
+    #[inline(always)]
+    pub const fn has(&self, id: u32) -> bool {
+        let word = if id < 32 { self.members[0] } else { self.members[1] };
+        id < UPLINK_SLOTS && word >> (id & 31) & 1 != 0
+    }
+}
+
+/// What connections share that keep to one uplink. What the policy does not ask for is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StickyKey {
+    /// [`Policy::identity`].
+    pub policy: u32,
+    /// [`IPV4`] or [`IPV6`].
+    pub family: u32,
+    /// Source address, network order, IPv4 mapped.
+    pub source: [u32; 4],
+    /// Destination address, likewise.
+    pub destination: [u32; 4],
+    /// Source port in the lower half, destination port in the upper one, host order.
+    pub ports: u32,
+}
+
+/// The uplink that they keep to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// Uplink id.
+    pub uplink: u32,
+    /// [`Uplink::generation`] when it was chosen; another value ends it.
+    pub generation: u32,
+    /// Seconds of the coarse monotonic clock when it was chosen.
+    pub first_seen: u32,
+    /// The same when the last new connection used it.
+    pub last_seen: u32,
+}
+
+/// Slots of the bucket map: two tables (one in force, one being written) for each policy and family.
+pub const BUCKET_SLOTS: u32 = 2 * POLICIES * 2 * BUCKETS;
+
+/// Index into the bucket map. `table` and `family` are 0 or 1, `policy` is below [`POLICIES`].
+#[inline(always)]
+pub const fn bucket_index(table: u32, policy: u32, family: u32, hash: u32) -> u32 {
+    (policy_index(table, policy) * 2 + (family & 1)) * BUCKETS + (hash & (BUCKETS - 1))
 }
 
 /// How our bits of the packet mark and of the conntrack mark are used.
@@ -536,6 +615,12 @@ counters! {
     Walked = "walked",
     /// A rule looked at what changes from packet to packet, so that the decision could not be remembered.
     Uncacheable = "uncacheable",
+    /// A rule leaves the packet to main.
+    NotBalanced = "not_balanced",
+    /// A packet without usable cache entry went where an earlier connection went that it must keep to.
+    Sticky = "sticky",
+    /// A packet was hashed by the default policy because no uplink of its rule takes connections.
+    FellBack = "fell_back",
 }
 
 const _: () = {
@@ -549,7 +634,11 @@ const _: () = {
     assert!(size_of::<Member6>() == 20);
     assert!(size_of::<Traffic>() == 40);
     assert!(MarkLayout::DEFAULT.max_id() == 31);
+    assert!(size_of::<Policy>() == 24);
+    assert!(size_of::<StickyKey>() == 44);
+    assert!(size_of::<Sticky>() == 16);
     assert!(BUCKETS.is_power_of_two());
+    assert!(POLICIES.is_power_of_two());
 };
 
 #[cfg(feature = "user")]
@@ -562,7 +651,7 @@ mod pod {
         )+};
     }
     pod!(super::FlowKey, super::Flow, super::Uplink, super::Device, super::Settings, super::Traffic);
-    pod!(super::Step, super::Member4, super::Member6);
+    pod!(super::Step, super::Member4, super::Member6, super::Policy, super::StickyKey, super::Sticky);
 }
 
 #[cfg(test)]

@@ -4,12 +4,16 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::programs::TcContext;
-use pcc_ebpf::abi::{Counter, Device, Flow, FlowKey, IPV4, Member4, Member6, STEPS, Settings, Step, Traffic, Uplink};
+use pcc_ebpf::abi::{
+    Counter, Device, Flow, FlowKey, IPV4, Member4, Member6, Policy, STEPS, Settings, Step, Sticky, StickyKey, Traffic,
+    Uplink, policy_index,
+};
 use pcc_ebpf::classify::Tables;
 use pcc_ebpf::mangle::{self, Facts, Rules, Walk};
 use pcc_ebpf::packet::{Headers, Packet};
+use pcc_ebpf::policy::{Choice, holds, sticky_key};
 
-use crate::maps;
+use crate::maps::{self, Scratch};
 
 /// The linear part of a packet, checked against its end at every read.
 pub struct Linear<'a>(pub &'a TcContext);
@@ -73,6 +77,15 @@ impl Tables for Maps {
             maps::BYPASS6.get(&Key::new(128, destination)).is_some()
         }
     }
+    #[inline(always)]
+    fn policy(&self, index: u32) -> Option<Policy> {
+        maps::POLICIES.get(index).copied()
+    }
+    #[inline(always)]
+    fn sticky(&self, key: &StickyKey) -> Option<Sticky> {
+        // SAFETY: as in `flow`.
+        unsafe { maps::STICKY.get(key) }.copied()
+    }
 }
 
 /// The rules in force.
@@ -80,6 +93,13 @@ impl Tables for Maps {
 struct Program {
     /// Index of the first step in the map.
     base: u32,
+}
+
+impl Program {
+    #[inline(always)]
+    fn new(settings: &Settings) -> Self {
+        Self { base: if settings.active_steps == 0 { 0 } else { STEPS } }
+    }
 }
 
 impl Rules for Program {
@@ -114,34 +134,30 @@ impl Rules for Program {
     }
 }
 
-/// A walk in the form that the kernel's loop hands from step to step. It is in a map, because the verifier follows the
-/// values of the stack, and would go through all steps for each of the ways on which a packet comes to them.
-#[derive(Clone, Copy)]
-#[repr(C)]
+/// A walk with all that it takes. It is in a map, because the verifier follows the values of the stack, and would go through
+/// all steps for each of the ways on which a packet comes to them.
 pub struct Walking {
     program: Program,
-    facts: Facts,
-    walk: Walk,
+    /// What rules can ask.
+    pub facts: Facts,
+    /// How far it is.
+    pub walk: Walk,
 }
 
-/// Walks the rules to their end.
-#[inline(always)]
-pub fn walk(settings: &Settings, facts: Facts, walk: Walk) -> Walk {
-    let base = if settings.active_steps == 0 { 0 } else { STEPS };
-    // It is there: every slot of an array is.
-    let Some(mut walking) = maps::WALKING.get_ptr_mut(0) else { return walk };
-    // SAFETY: the slot belongs to this CPU, and tc programs do not interrupt each other on one. `step` has the type that
-    // the helper calls, and `walking` outlives the loop.
-    unsafe {
-        *walking = Walking { program: Program { base }, facts, walk };
-        bpf_loop(STEPS, step as *mut _, (&raw mut walking).cast(), 0);
-        (*walking).walk
+impl Walking {
+    /// Walks to the end.
+    #[inline(always)]
+    pub fn run(&mut self) {
+        // The kernel hands on a place on the stack, and the walk is elsewhere.
+        let mut walking: *mut Self = self;
+        // SAFETY: `step` has the type that the helper calls, and `walking` outlives the loop.
+        unsafe { bpf_loop(STEPS, step as *mut _, (&raw mut walking).cast(), 0) };
     }
 }
 
 /// One turn of the loop; 1 ends it.
 unsafe extern "C" fn step(_: u32, walking: *mut *mut Walking) -> i64 {
-    // SAFETY: `walk` passes a valid pointer to one that nobody else has.
+    // SAFETY: `run` passes a valid pointer to what nobody else uses meanwhile.
     let walking = unsafe { &mut **walking };
     !mangle::advance(&walking.program, &walking.facts, &mut walking.walk) as i64
 }
@@ -165,6 +181,52 @@ pub fn remember(key: &FlowKey, flow: &Flow) {
     if maps::FLOWS.insert(key, flow, 0).is_err() {
         count(Counter::CacheFull);
     }
+}
+
+/// The beginning of a walk, with copies of values that the verifier does not know: it looks at what follows once, not once
+/// for each kind of packet.
+#[inline(always)]
+pub fn set_aside(settings: &Settings, device: &Device, headers: &Headers) -> Option<&'static mut Scratch> {
+    let scratch: *mut Scratch = maps::SCRATCH.get_ptr_mut(0)?.cast();
+    // SAFETY: the slot has the size and the alignment; it belongs to this CPU, and tc programs do not interrupt each other on
+    // one; every field is written before there is a reference. One by one: together they would be on the stack first.
+    unsafe {
+        let facts = &raw mut (*scratch).walking.facts;
+        (&raw mut (*facts).headers).write(*headers);
+        (&raw mut (*facts).device).write(device.number);
+        (&raw mut (*facts).size).write(0);
+        (&raw mut (*facts).seed).write(settings.seed);
+        (&raw mut (*scratch).walking.walk).write(Walk::new(settings, headers.family));
+        (&raw mut (*scratch).walking.program).write(Program::new(settings));
+        (&raw mut (*scratch).choice).write(Choice::main(Counter::NoUplink));
+        Some(&mut *scratch)
+    }
+}
+
+/// Notes the uplink that connections like this one keep to, if there is one. False where another packet was first meanwhile: its note stands.
+#[inline(never)]
+pub fn stick(settings: &Settings, scratch: &mut Scratch, policy: u32) -> bool {
+    const NO_EXIST: u64 = 1;
+    let sticky = scratch.choice.sticky();
+    if !scratch.choice.is_news {
+        return true;
+    }
+    let Some(policy) = maps::POLICIES.get(policy_index(settings.active_table, policy)) else { return true };
+    let key = sticky_key(policy, &scratch.walking.facts.headers);
+    let Some(entry) = maps::STICKY.get_ptr_mut(&key) else {
+        return maps::STICKY.insert(&key, &sticky, NO_EXIST).is_ok();
+    };
+    // SAFETY: the pointer comes from the map. Whoever reads half of what is written reads a wrong generation, or another
+    // recent time.
+    unsafe {
+        // It did not hold when this packet looked.
+        let is_new = sticky.first_seen == sticky.last_seen;
+        if is_new && holds(&Maps, &scratch.walking.facts.headers, policy, &*entry, sticky.last_seen).is_some() {
+            return false;
+        }
+        *entry = sticky;
+    }
+    true
 }
 
 /// Notes that a flow is in use.

@@ -1,6 +1,6 @@
-//! The decision: PCC's hash, bucket selection, and what the classifier says about a packet.
+//! The decision: PCC's hash, and what the classifier says about a packet.
 
-use crate::abi::{Counter, Flow, FlowKey, Settings, Uplink, bucket_index};
+use crate::abi::{Counter, Flow, FlowKey, Policy, Settings, Sticky, StickyKey, Uplink};
 use crate::flow;
 use crate::packet::{Headers, protocol};
 
@@ -150,15 +150,19 @@ pub trait Tables {
     fn flow(&self, key: &FlowKey) -> Option<Flow>;
     /// The state of uplink `id`.
     fn uplink(&self, id: u32) -> Option<Uplink>;
-    /// The uplink id in slot [`bucket_index`] of the bucket table; 0 for none.
+    /// The uplink id in slot [`crate::abi::bucket_index`] of the bucket table; 0 for none.
     fn bucket(&self, index: u32) -> u32;
     /// The destination is in the bypass list.
     fn bypassed(&self, headers: &Headers) -> bool;
+    /// The policy in slot [`crate::abi::policy_index`].
+    fn policy(&self, index: u32) -> Option<Policy>;
+    /// The uplink that connections with `key` keep to.
+    fn sticky(&self, key: &StickyKey) -> Option<Sticky>;
 }
 
-/// What is to be done with a packet that came in from the LAN.
+/// What the cache and the destination say about a packet that came in from the LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Recall {
     /// Mark it as its flow was marked before. `refresh`: note in the cache that the flow is in use.
     Cached {
         /// Our bits of the mark.
@@ -166,48 +170,33 @@ pub enum Verdict {
         /// The entry's time is older than a second.
         refresh: bool,
     },
-    /// Mark it by the hash, and remember that.
-    Hashed {
-        /// Our bits of the mark; with the *missed* flag where the connection may be an old one.
-        mark: u32,
-        /// What to remember; `None` where the flow key does not tell the connection.
-        remember: Option<Flow>,
-    },
+    /// Nothing: [`crate::policy::choose`].
+    Unknown,
     /// Leave it to the kernel, unmarked, for this reason.
     Leave(Counter),
 }
 
-/// Classifies a packet from the LAN. `now` is the coarse monotonic clock in seconds.
+/// Looks up a packet from the LAN. `now` is the coarse monotonic clock in seconds.
 ///
-/// The result is tentative: conntrack's mark overrules it (netfilter prerouting), because the buckets depend on
-/// weights that may have changed since the connection began.
+/// The result is tentative, as is what is chosen: conntrack's mark overrules it (netfilter prerouting), because the
+/// buckets depend on weights that may have changed since the connection began.
 #[inline(always)]
-pub fn classify<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, now: u32) -> Verdict {
+pub fn recall<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, now: u32) -> Recall {
     if !headers.key.is_routable() {
-        return Verdict::Leave(Counter::NotRoutable);
+        return Recall::Leave(Counter::NotRoutable);
     }
     if headers.cacheable
         && !headers.opens
         && let Some(flow) = tables.flow(&headers.key)
         && is_usable(tables, settings, &flow, headers.key.protocol, now)
     {
-        return Verdict::Cached { mark: flow.mark, refresh: flow.last_seen != now };
+        return Recall::Cached { mark: flow.mark, refresh: flow.last_seen != now };
     }
     // After the cache: what is bypassed never gets into it, unless it came in by an uplink.
     if tables.bypassed(headers) {
-        return Verdict::Leave(Counter::Bypassed);
+        return Recall::Leave(Counter::Bypassed);
     }
-    let hash = hash_bits(&headers.key, settings.hash_fields, settings.seed);
-    let id = tables.bucket(bucket_index(settings.active_table, headers.family, hash));
-    let Some(uplink) = tables.uplink(id) else {
-        return Verdict::Leave(Counter::NoUplink);
-    };
-    if id == 0 || uplink.mark == 0 {
-        return Verdict::Leave(Counter::NoUplink);
-    }
-    let missed = if headers.opens { 0 } else { settings.mark_missed };
-    let remember = if headers.cacheable { Some(remember(id, &uplink, false, now)) } else { None };
-    Verdict::Hashed { mark: uplink.mark | missed, remember }
+    Recall::Unknown
 }
 
 /// What an answer on its way to the LAN says about the flow that it answers.

@@ -3,7 +3,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::*;
-use crate::abi::{BUCKETS, IPV4, MarkLayout};
+use crate::abi::{BUCKET_SLOTS, IPV4, MarkLayout, POLICY_DEFAULT};
+use crate::policy::{Choice, choose};
 
 fn key(source: &str, destination: &str, protocol: u8) -> FlowKey {
     let (source, destination): (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
@@ -77,11 +78,17 @@ impl Tables for Fake {
         self.uplinks.get(&id).copied()
     }
     fn bucket(&self, index: u32) -> u32 {
-        assert!(index < 4 * BUCKETS);
+        assert!(index < BUCKET_SLOTS);
         self.bucket
     }
     fn bypassed(&self, _: &Headers) -> bool {
         self.bypassed
+    }
+    fn policy(&self, _: u32) -> Option<Policy> {
+        None
+    }
+    fn sticky(&self, _: &StickyKey) -> Option<Sticky> {
+        None
     }
 }
 
@@ -107,6 +114,25 @@ fn fake() -> Fake {
     Fake { uplinks: [(1, uplink(1)), (2, uplink(2))].into(), bucket: 2, ..Fake::default() }
 }
 
+/// What becomes of a packet without rules.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Cached { mark: u32, refresh: bool },
+    Chosen(Choice),
+    Leave(Counter),
+}
+
+fn classify(tables: &Fake, settings: &Settings, headers: &Headers, now: u32) -> Verdict {
+    match recall(tables, settings, headers, now) {
+        Recall::Cached { mark, refresh } => Verdict::Cached { mark, refresh },
+        Recall::Leave(reason) => Verdict::Leave(reason),
+        Recall::Unknown => {
+            let choice = choose(tables, settings, headers, POLICY_DEFAULT, now);
+            if choice.mark == 0 { Verdict::Leave(choice.counter) } else { Verdict::Chosen(choice) }
+        }
+    }
+}
+
 fn headers(protocol: u8) -> Headers {
     let key = key("192.0.2.2:4000", "203.0.113.9:7", protocol);
     Headers { key, family: IPV4, opens: false, cacheable: true, details: crate::packet::Details::default() }
@@ -120,17 +146,18 @@ fn entry(uplink: u32, confirmed: u32) -> Flow {
 fn a_miss_is_hashed_and_remembered_and_a_hit_is_not() {
     let mut tables = fake();
     let packet = headers(protocol::UDP);
-    let Verdict::Hashed { mark, remember: Some(flow) } = classify(&tables, &settings(), &packet, 100) else {
+    let Verdict::Chosen(choice) = classify(&tables, &settings(), &packet, 100) else {
         panic!("expected a hash");
     };
+    let (mark, flow) = (choice.mark, choice.flow(&settings()));
     assert_eq!((mark, flow), (LAYOUT.of(2) | LAYOUT.missed(), entry(2, 0)));
     tables.flows.insert(packet.key, entry(1, 0));
     let cached = |refresh| Verdict::Cached { mark: LAYOUT.of(1), refresh };
     assert_eq!(classify(&tables, &settings(), &packet, 100), cached(false));
     assert_eq!(classify(&tables, &settings(), &packet, 130), cached(true));
-    assert!(matches!(classify(&tables, &settings(), &packet, 131), Verdict::Hashed { .. }), "idle");
+    assert!(matches!(classify(&tables, &settings(), &packet, 131), Verdict::Chosen(_)), "idle");
     tables.uplinks.get_mut(&1).unwrap().generation = 6;
-    assert!(matches!(classify(&tables, &settings(), &packet, 100), Verdict::Hashed { .. }), "stale");
+    assert!(matches!(classify(&tables, &settings(), &packet, 100), Verdict::Chosen(_)), "stale");
 }
 
 #[test]
@@ -140,7 +167,7 @@ fn a_syn_never_uses_the_cache_and_tcp_never_idles() {
     tables.flows.insert(packet.key, entry(1, 1));
     assert!(matches!(classify(&tables, &settings(), &packet, 1_000_000), Verdict::Cached { .. }));
     packet.opens = true;
-    let Verdict::Hashed { mark, .. } = classify(&tables, &settings(), &packet, 100) else { panic!("hit") };
+    let Verdict::Chosen(Choice { mark, .. }) = classify(&tables, &settings(), &packet, 100) else { panic!("hit") };
     assert_eq!(mark, LAYOUT.of(2), "a SYN is no lost decision");
 }
 

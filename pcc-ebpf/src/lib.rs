@@ -13,6 +13,8 @@
 //! | *mark* | our masked bits of the packet mark and of the conntrack mark ([`abi::MarkLayout`]) |
 //! | *tentative* | a mark chosen without knowing conntrack; conntrack's mark overrules it |
 //! | *generation* | a number of each uplink; raising it makes every cached decision for that uplink stale |
+//! | *policy* | how the connections that a rule decides choose among its uplinks ([`abi::Policy`]) |
+//! | *sticky* | connections that share some fields keep to one uplink ([`abi::Sticky`]) |
 //! | *verdict* | what the classifier says about one packet ([`classify::Verdict`]) |
 //! | *rule*, *chain*, *connection mark*, *packet mark*, *routing mark* | RouterOS's own words, where its rules decide |
 //! | *step* | a test or an action of compiled rules ([`abi::Step`]) |
@@ -37,3 +39,4 @@ pub mod classify;
 pub mod flow;
 pub mod mangle;
 pub mod packet;
+pub mod policy;

@@ -1,11 +1,11 @@
-//! RouterOS's mangle rules: the walk through compiled steps, and what is remembered of it.
+//! The walk through compiled steps, and what is remembered of RouterOS's mangle rules.
 //!
 //! A walk runs before conntrack and cannot see its mark. Where a rule asks for the connection mark or state, the walk takes
 //! the connection for a new one without a mark, unless the flow cache knows better; its result is *tentative* then, and
 //! what conntrack knows overrules it. After the first packet of a connection the cache does know better: the egress
 //! programs see every connection's mark and note it under the key of the opposite direction.
 
-use crate::abi::{Counter, Flow, FlowKey, Op, STEPS, Settings, Step, knowledge, state};
+use crate::abi::{Counter, Flow, FlowKey, Op, POLICY_DEFAULT, STEPS, Settings, Step, knowledge, state};
 use crate::classify::{Lesson, Tables, hash_bits};
 use crate::packet::{Headers, protocol};
 
@@ -57,6 +57,8 @@ pub struct Walk {
     pub varies: u32,
     /// The connection mark that the walk began with.
     pub began: u32,
+    /// The policy that a rule chose.
+    pub policy: u32,
 }
 
 /// What the cache says about a packet.
@@ -98,6 +100,7 @@ impl Walk {
             guessed: 0,
             varies: 0,
             began: 0,
+            policy: POLICY_DEFAULT,
         }
     }
 }
@@ -238,6 +241,10 @@ fn perform<R: Rules>(rules: &R, facts: &Facts, walk: &mut Walk, step: &Step) -> 
             true
         }
         op if op == Op::Pass as u32 => true,
+        op if op == Op::Policy as u32 => {
+            walk.policy = step.low;
+            true
+        }
         op => {
             walk.varies = 1;
             match op {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::*;
-use crate::abi::{IPV4, MarkFields, Uplink};
+use crate::abi::{IPV4, MarkFields, Policy, Sticky, StickyKey, Uplink};
 use crate::packet::Details;
 
 const FIELDS: MarkFields = match MarkFields::fit(None, 2, 2, 0) {
@@ -30,6 +30,12 @@ impl Tables for Fake {
     }
     fn bypassed(&self, _: &Headers) -> bool {
         false
+    }
+    fn policy(&self, _: u32) -> Option<Policy> {
+        None
+    }
+    fn sticky(&self, _: &StickyKey) -> Option<Sticky> {
+        None
     }
 }
 

@@ -5,9 +5,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use pcc_ebpf::abi::{
-    BUCKET_SLOTS, Device, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, STEPS, Settings, Step, Traffic, UPLINK_SLOTS,
-    Uplink,
+    BUCKET_SLOTS, Device, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, POLICY_SLOTS, Policy, STEPS, Settings, Step,
+    Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink,
 };
+use pcc_ebpf::policy::Choice;
 
 use crate::access::Walking;
 
@@ -15,7 +16,7 @@ use crate::access::Walking;
 #[btf_map(name = "pcc_flows")]
 pub static FLOWS: LruHashMap<FlowKey, Flow, 65_536> = LruHashMap::new();
 
-/// Two bucket tables for two families, so that one is written while the other is in force.
+/// Two bucket tables for each policy and family, so that one is written while the other is in force.
 #[btf_map(name = "pcc_buckets")]
 pub static BUCKETS: Array<u32, { BUCKET_SLOTS as usize }> = Array::new();
 
@@ -59,10 +60,26 @@ pub static SETS4: LpmTrie<Member4, u32, 1_048_576> = LpmTrie::new();
 #[btf_map(name = "pcc_sets6")]
 pub static SETS6: LpmTrie<Member6, u32, 1_048_576> = LpmTrie::new();
 
-/// The walk that a CPU is at; of no meaning afterwards.
-#[btf_map(name = "pcc_walking")]
-pub static WALKING: PerCpuArray<Walking, 1> = PerCpuArray::new();
-
 /// Counters of `nth` matchers.
 #[btf_map(name = "pcc_nth")]
 pub static NTH: Array<u32, { NTH_COUNTERS as usize }> = Array::new();
+
+/// Room for [`Scratch`].
+#[btf_map(name = "pcc_scratch")]
+pub static SCRATCH: PerCpuArray<[u64; size_of::<Scratch>().div_ceil(8)], 1> = PerCpuArray::new();
+
+/// What is on its way through the rules, too large for a stack that functions share.
+pub struct Scratch {
+    /// The packet and its walk.
+    pub walking: Walking,
+    /// What is chosen for it.
+    pub choice: Choice,
+}
+
+/// Two tables of policies, beside their buckets.
+#[btf_map(name = "pcc_policies")]
+pub static POLICIES: Array<Policy, { POLICY_SLOTS as usize }> = Array::new();
+
+/// Which uplink connections keep to. The controller makes it no larger than the flow cache.
+#[btf_map(name = "pcc_sticky")]
+pub static STICKY: LruHashMap<StickyKey, Sticky, 65_536> = LruHashMap::new();

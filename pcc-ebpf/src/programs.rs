@@ -5,11 +5,13 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
 use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
-use pcc_ebpf::classify::{Lesson, Tables, Verdict, classify, learn};
-use pcc_ebpf::mangle::{self, Facts, Recall};
+use pcc_ebpf::classify::{Lesson, Recall, Tables, learn, recall};
+use pcc_ebpf::mangle::{self, Facts};
 use pcc_ebpf::packet::{Headers, Unread, parse};
+use pcc_ebpf::policy::choose;
 
 use crate::access::{self, Linear, Maps};
+use crate::maps::Scratch;
 
 /// Enough for Ethernet, IPv6 with extension headers, and the first bytes of TCP.
 const HEADERS: u32 = 192;
@@ -19,7 +21,7 @@ const HEADERS: u32 = 192;
 pub fn pcc_lan_in(ctx: TcContext) -> i32 {
     if let Some((settings, device)) = context(&ctx) {
         match headers(&ctx, &device) {
-            Ok(headers) => mark_by_flow(&ctx, settings, &headers),
+            Ok(headers) => mark_by_flow(&ctx, settings, &device, &headers),
             Err(reason) => access::count(reason),
         }
     }
@@ -155,36 +157,9 @@ fn headers(ctx: &TcContext, device: &Device) -> Result<Headers, Counter> {
 }
 
 #[inline(always)]
-fn mark_by_flow(ctx: &TcContext, settings: &Settings, headers: &Headers) {
+fn mark_by_flow(ctx: &TcContext, settings: &Settings, device: &Device, headers: &Headers) {
     let now = access::now();
-    match classify(&Maps, settings, headers, now) {
-        Verdict::Cached { mark, refresh } => {
-            access::set_mark(ctx, settings.mark_mask, mark);
-            access::count(Counter::CacheHit);
-            if refresh {
-                access::refresh(&headers.key, now);
-            }
-        }
-        Verdict::Hashed { mark, remember } => {
-            access::set_mark(ctx, settings.mark_mask, mark);
-            access::count(Counter::CacheMiss);
-            if let Some(flow) = remember {
-                access::remember(&headers.key, &flow);
-            }
-            let FlowKey { source_port, destination_port, protocol, .. } = headers.key;
-            info!(
-                ctx,
-                "new flow: protocol {} ports {} -> {}: mark {:x}", protocol, source_port, destination_port, mark
-            );
-        }
-        Verdict::Leave(counter) => access::count(counter),
-    }
-}
-
-#[inline(always)]
-fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers: Headers) {
-    let now = access::now();
-    match mangle::recall(&Maps, settings, &headers, device.number, now) {
+    match recall(&Maps, settings, headers, now) {
         Recall::Cached { mark, refresh } => {
             access::set_mark(ctx, settings.mark_mask, mark);
             access::count(Counter::CacheHit);
@@ -192,10 +167,72 @@ fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers:
                 access::refresh(&headers.key, now);
             }
         }
-        Recall::Walk(walk) => {
-            let size = access::length(ctx) - device.header_length;
-            let facts = Facts { headers, device: device.number, size, seed: settings.seed };
-            let walk = access::walk(settings, facts, walk);
+        Recall::Unknown => {
+            if let Some(scratch) = access::set_aside(settings, device, headers) {
+                mark_by_policy(ctx, settings, scratch, now);
+            }
+        }
+        Recall::Leave(counter) => access::count(counter),
+    }
+}
+
+/// Chooses for a flow that the cache does not know. The functions that it calls are together too large for one stack.
+#[inline(always)]
+fn mark_by_policy(ctx: &TcContext, settings: &Settings, scratch: &mut Scratch, now: u32) {
+    if scratch.walking.walk.next != 0 {
+        walk(scratch);
+    }
+    let policy = scratch.walking.walk.policy;
+    // Once more where another packet was first to say which uplink both must keep to.
+    for _ in 0..2 {
+        decide(settings, scratch, policy, now);
+        if access::stick(settings, scratch, policy) {
+            break;
+        }
+    }
+    let Scratch { walking, choice } = scratch;
+    let headers = &walking.facts.headers;
+    access::count(choice.counter);
+    if choice.mark == 0 {
+        return;
+    }
+    access::set_mark(ctx, settings.mark_mask, choice.mark);
+    if headers.cacheable {
+        access::remember(&headers.key, &choice.flow(settings));
+    }
+    let FlowKey { source_port, destination_port, protocol, .. } = headers.key;
+    info!(ctx, "new flow: protocol {} ports {} -> {}: mark {:x}", protocol, source_port, destination_port, choice.mark);
+}
+
+/// Walks the rules.
+#[inline(never)]
+fn walk(scratch: &mut Scratch) {
+    scratch.walking.run();
+}
+
+/// What the policy chooses.
+#[inline(never)]
+fn decide(settings: &Settings, scratch: &mut Scratch, policy: u32, now: u32) {
+    scratch.choice = choose(&Maps, settings, &scratch.walking.facts.headers, policy, now);
+}
+
+#[inline(always)]
+fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers: Headers) {
+    let now = access::now();
+    match mangle::recall(&Maps, settings, &headers, device.number, now) {
+        mangle::Recall::Cached { mark, refresh } => {
+            access::set_mark(ctx, settings.mark_mask, mark);
+            access::count(Counter::CacheHit);
+            if refresh {
+                access::refresh(&headers.key, now);
+            }
+        }
+        mangle::Recall::Walk(begin) => {
+            let Some(scratch) = access::set_aside(settings, device, &headers) else { return };
+            scratch.walking.facts.size = access::length(ctx) - device.header_length;
+            scratch.walking.walk = begin;
+            walk(scratch);
+            let walk = scratch.walking.walk;
             let conclusion = mangle::conclude(settings, &headers, device.number, &walk, now);
             access::set_mark(ctx, settings.mark_mask, conclusion.mark);
             access::count(Counter::Walked);

@@ -20,12 +20,14 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Test
 use aya::{Ebpf, EbpfLoader, Pod};
 use ipnet::IpNet;
 use pcc_ebpf::abi::{
-    ABI, BUCKETS, Counter, Device, Flow, FlowKey, IPV4, IPV6, Member4, Member6, Op, STEPS, Settings, Step, Traffic,
-    Uplink, bucket_index, map, program,
+    ABI, BUCKETS, Counter, Device, Flow, FlowKey, IPV4, IPV6, Member4, Member6, Op, POLICY_DEFAULT, Policy, STEPS,
+    Settings, Step, Traffic, Uplink, bucket_index, map, policy_index, program,
 };
 use pcc_ebpf::flow;
 
+use crate::policies::Table;
 use crate::problem::{NEEDED_RIGHTS, Problem};
+use crate::rules::Program;
 
 /// The compiled programs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pcc-ebpf"));
@@ -35,6 +37,9 @@ const CLSACT: (u16, TcHandle) = (0xbfff, TcHandle::new(0, 1));
 
 /// Numbers of sets are below this.
 pub const SET_SPACE: u32 = 1 << 16;
+
+/// Most groups of connections that keep to an uplink; the flow cache bounds them too.
+pub const STICKY_ENTRIES: u32 = 65_536;
 
 /// The loaded programs and their maps.
 pub struct DataPlane {
@@ -85,6 +90,7 @@ impl DataPlane {
         create_pin_directory(&pins)?;
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(map::FLOWS, flow_entries);
+        loader.map_max_entries(map::STICKY, flow_entries.min(STICKY_ENTRIES));
         loader.override_global(aya_log::LEVEL, &log_level, false);
         for name in map::ALL {
             loader.map_pin_path(name, pins.join(name));
@@ -101,6 +107,7 @@ impl DataPlane {
         const FLOWS: u32 = 64;
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(map::FLOWS, FLOWS);
+        loader.map_max_entries(map::STICKY, FLOWS);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error.into()))?;
         load_program(classifier(&mut ebpf, program::MIRROR_INGRESS)?).map_err(|error| refused(&anyhow!(error)))?;
         Ok(Self { ebpf, pins: PathBuf::new(), adopted: false, clsact: Vec::new() })
@@ -168,26 +175,70 @@ impl DataPlane {
         Ok(self.array_mut::<Uplink>(map::UPLINKS)?.set(id, uplink, 0)?)
     }
 
-    /// The bucket table in force for `family` ([`IPV4`] or [`IPV6`]).
+    /// The default policy's bucket table in force for `family` ([`IPV4`] or [`IPV6`]).
     pub fn buckets(&self, family: u32) -> Result<Vec<u32>> {
-        let table = self.settings()?.active_table;
-        let buckets = self.array::<u32>(map::BUCKETS)?;
-        (0..BUCKETS).map(|hash| Ok(buckets.get(&bucket_index(table, family, hash), 0)?)).collect()
+        self.buckets_of(POLICY_DEFAULT, family)
     }
 
-    /// Puts new bucket tables of both families in force, in one step: the table that is not in use is written, then
-    /// the switch is thrown.
-    pub fn publish_buckets(&mut self, ipv4: &[u32], ipv6: &[u32]) -> Result<()> {
+    /// Policy `number` with its bucket tables in force.
+    pub fn table(&self, number: u32) -> Result<Table> {
+        let index = policy_index(self.settings()?.active_table, number);
+        let policy = self.array::<Policy>(map::POLICIES)?.get(&index, 0)?;
+        Ok(Table { policy, buckets: [self.buckets_of(number, IPV4)?, self.buckets_of(number, IPV6)?] })
+    }
+
+    fn buckets_of(&self, policy: u32, family: u32) -> Result<Vec<u32>> {
+        let table = self.settings()?.active_table;
+        let buckets = self.array::<u32>(map::BUCKETS)?;
+        (0..BUCKETS).map(|hash| Ok(buckets.get(&bucket_index(table, policy, family, hash), 0)?)).collect()
+    }
+
+    /// Puts new policies, by number, and their bucket tables in force, in one step: those that are not in use are written,
+    /// then the switch is thrown.
+    pub fn publish_policies(&mut self, policies: &[Table]) -> Result<()> {
         let mut settings = self.settings()?;
         let next = settings.active_table ^ 1;
-        let mut buckets = self.array_mut::<u32>(map::BUCKETS)?;
-        for (family, table) in [(IPV4, ipv4), (IPV6, ipv6)] {
-            for (hash, uplink) in (0..BUCKETS).zip(table) {
-                buckets.set(bucket_index(next, family, hash), uplink, 0)?;
-            }
-        }
+        self.write_policies(next, policies)?;
         settings.active_table = next;
         self.set_settings(&settings)
+    }
+
+    fn write_policies(&mut self, table: u32, policies: &[Table]) -> Result<()> {
+        let mut map = self.array_mut::<Policy>(map::POLICIES)?;
+        for (number, policy) in (0..).zip(policies) {
+            map.set(policy_index(table, number), policy.policy, 0)?;
+        }
+        let mut map = self.array_mut::<u32>(map::BUCKETS)?;
+        for (number, policy) in (0..).zip(policies) {
+            for (family, buckets) in (IPV4..).zip(&policy.buckets) {
+                for (hash, uplink) in (0..BUCKETS).zip(buckets) {
+                    map.set(bucket_index(table, number, family, hash), uplink, 0)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts settings, policies and rules in force in one step, whatever ran before. Which tables are in use is decided
+    /// here, not by `settings`.
+    ///
+    /// # Errors
+    /// As of [`Self::publish_rules`].
+    pub fn publish(&mut self, settings: &Settings, policies: &[Table], program: &Program) -> Result<()> {
+        let present = self.settings()?;
+        let (table, steps) = (present.active_table ^ 1, present.active_steps ^ 1);
+        self.write_policies(table, policies)?;
+        self.write_steps(steps, &program.steps, &program.sets)?;
+        let [first_step4, first_step6] = program.first;
+        self.set_settings(&Settings {
+            active_table: table,
+            active_steps: steps,
+            first_step4,
+            first_step6,
+            rules_generation: present.rules_generation.wrapping_add(1),
+            ..*settings
+        })?;
+        self.sync_sets(present.active_steps, &[])
     }
 
     /// Makes the bypass list exactly `prefixes`.
@@ -215,21 +266,27 @@ impl DataPlane {
     /// # Errors
     /// More than [`STEPS`] steps, or more members of sets than the maps can hold.
     pub fn publish_rules(&mut self, steps: &[Step], first: [u32; 2], sets: &[(u32, Vec<IpNet>)]) -> Result<()> {
-        anyhow::ensure!(steps.len() <= STEPS as usize, "{} steps are more than {STEPS}", steps.len());
         let mut settings = self.settings()?;
         let (old, next) = (settings.active_steps, settings.active_steps ^ 1);
-        self.sync_sets(next, sets)?;
-        let mut map = self.array_mut::<Step>(map::STEPS)?;
-        for (index, step) in (next * STEPS..).zip(steps) {
-            let is_set = [Op::SourceSet, Op::DestinationSet].iter().any(|op| step.op == *op as u32);
-            let low = if is_set { next * SET_SPACE + step.low } else { step.low };
-            map.set(index, Step { low, ..*step }, 0)?;
-        }
+        self.write_steps(next, steps, sets)?;
         settings.active_steps = next;
         [settings.first_step4, settings.first_step6] = first;
         settings.rules_generation = settings.rules_generation.wrapping_add(1);
         self.set_settings(&settings)?;
         self.sync_sets(old, &[])
+    }
+
+    /// Writes the program that is not in use, and its sets.
+    fn write_steps(&mut self, program: u32, steps: &[Step], sets: &[(u32, Vec<IpNet>)]) -> Result<()> {
+        anyhow::ensure!(steps.len() <= STEPS as usize, "{} steps are more than {STEPS}", steps.len());
+        self.sync_sets(program, sets)?;
+        let mut map = self.array_mut::<Step>(map::STEPS)?;
+        for (index, step) in (program * STEPS..).zip(steps) {
+            let is_set = [Op::SourceSet, Op::DestinationSet].iter().any(|op| step.op == *op as u32);
+            let low = if is_set { program * SET_SPACE + step.low } else { step.low };
+            map.set(index, Step { low, ..*step }, 0)?;
+        }
+        Ok(())
     }
 
     /// Makes the sets of the rules in force exactly `sets`. Decisions that rest on them are forgotten.

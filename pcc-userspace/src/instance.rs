@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use pcc_ebpf::abi::{self, IPV4, IPV6, MarkLayout};
 
-use crate::buckets;
 use crate::config::{Config, Paths};
 use crate::dataplane::{self, DataPlane};
 use crate::host::{Change, Family, Host, Observed};
 use crate::journal::{Journal, Lock};
 use crate::plan::{self, Live};
+use crate::policies;
 use crate::problem::Problem;
+use crate::rules;
 use crate::ruleset;
 use crate::sources::UsualSources;
 use crate::start;
@@ -88,7 +89,8 @@ impl Instance {
         let observed = self.host.observe()?;
         let topology = topology::resolve(&self.config, &self.journal.ids, &observed);
         let sources = UsualSources::of(&topology, &self.live, &observed);
-        let elements_differ = sources != UsualSources::of(&self.topology, &self.live, &self.observed);
+        let elements_differ = sources != UsualSources::of(&self.topology, &self.live, &self.observed)
+            || ruleset::segment_sizes(&topology) != ruleset::segment_sizes(&self.topology);
         self.write_sysctls(&topology, &observed)?;
         for change in plan::routing(&self.config, &topology, &self.live, &observed) {
             self.try_apply(&change);
@@ -201,8 +203,8 @@ impl Instance {
     }
 
     fn write_buckets(&mut self) -> Result<()> {
-        let [ipv4, ipv6] = tables(&self.plane, &self.topology, &self.live, &self.weights)?;
-        self.plane.publish_buckets(&ipv4, &ipv6)
+        let tables = tables(&self.plane, &self.config, &self.topology, &self.live, &self.weights)?;
+        self.plane.publish_policies(&tables)
     }
 
     fn write_uplinks(&mut self) -> Result<()> {
@@ -239,25 +241,17 @@ pub(crate) fn weights(config: &Config, topology: &Topology) -> BTreeMap<u32, u32
     topology.uplinks.iter().map(|uplink| (uplink.id, uplink.config.weight)).collect()
 }
 
-/// The bucket tables of both families: from those in force if there are any, else the canonical ones.
+/// The policies of `config` with their bucket tables: from those in force if there are any, else the canonical ones.
 pub(crate) fn tables(
     plane: &DataPlane,
+    config: &Config,
     topology: &Topology,
     live: &Live,
     weights: &BTreeMap<u32, u32>,
-) -> Result<[Vec<u32>; 2]> {
-    let table = |family, index| -> Result<Vec<u32>> {
-        let current = plane.buckets(index)?;
-        let current = current.iter().any(|bucket| *bucket != 0).then_some(current.as_slice());
-        let wanted: Vec<(u32, u32)> = topology
-            .uplinks
-            .iter()
-            .filter(|uplink| live.has(family, uplink.id))
-            .map(|uplink| (uplink.id, weights.get(&uplink.id).copied().unwrap_or(0)))
-            .collect();
-        Ok(buckets::assign(current, &wanted))
-    };
-    Ok([table(Family::V4, IPV4)?, table(Family::V6, IPV6)?])
+) -> Result<Vec<policies::Table>> {
+    let policies = rules::policies(&config.rules, config.hash);
+    let current: Vec<_> = (0..).zip(&policies).map(|(number, _)| plane.table(number)).collect::<Result<_>>()?;
+    Ok(policies::tables(&policies, topology, live, weights, &|number| current.get(number as usize).cloned()))
 }
 
 pub(crate) fn write_uplinks(plane: &mut DataPlane, marks: MarkLayout, topology: &Topology, live: &Live) -> Result<()> {

@@ -70,6 +70,7 @@ fn config() -> Config {
         gateway4: None,
         gateway6: None,
         nat: Nat::Masquerade,
+        mss: None,
         check: Check::default(),
     };
     Config {
@@ -83,6 +84,7 @@ fn config() -> Config {
         flow_entries: None,
         table_base: Config::TABLE_BASE,
         priority_base: Config::PRIORITY_BASE,
+        rules: Vec::new(),
     }
 }
 

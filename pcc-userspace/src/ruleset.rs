@@ -5,14 +5,14 @@
 
 use std::fmt::Write as _;
 
-use crate::config::{Config, Nat};
+use crate::config::{Config, Mss, Nat};
 use crate::host::Family;
 use crate::plan::Live;
 use crate::sources::UsualSources;
-use crate::topology::Topology;
+use crate::topology::{Topology, Uplink};
 
 /// Raised whenever the rules below change, so that a start replaces a table of another version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Name of the table in family `inet`.
 pub fn table_name(instance: &str) -> String {
@@ -22,8 +22,40 @@ pub fn table_name(instance: &str) -> String {
 /// The comment that tells whether a table that stands there has the rules that [`create`] would make.
 pub fn fingerprint(config: &Config, topology: &Topology) -> String {
     let ids: Vec<String> = topology.uplinks.iter().map(|uplink| uplink.id.to_string()).collect();
-    format!("pcc {VERSION} mask {:#x} uplinks {}", config.marks.mask(), ids.join(","))
+    let clamp = if clamps(config) { " clamp" } else { "" };
+    format!("pcc {VERSION} mask {:#x} uplinks {}{clamp}", config.marks.mask(), ids.join(","))
 }
+
+/// Devices and the largest TCP segments of what is forwarded by them, in IPv4 and IPv6.
+pub fn segment_sizes(topology: &Topology) -> Vec<(&str, [u32; 2])> {
+    /// Bytes of the headers of IP and TCP.
+    const HEADERS: [u32; 2] = [40, 60];
+    let size = |uplink: &Uplink| match uplink.config.mss? {
+        Mss::Clamp => uplink.link.as_ref().map(|link| HEADERS.map(|bytes| link.mtu.saturating_sub(bytes))),
+        Mss::Bytes(bytes) => Some(HEADERS.map(|headers| bytes.saturating_sub(headers - HEADERS[0]))),
+    };
+    // The option has 16 bits.
+    let fits = |sizes: [u32; 2]| sizes.map(|size| size.min(u32::from(u16::MAX)));
+    topology.uplinks.iter().filter_map(|it| Some((it.config.device.as_str(), fits(size(it)?)))).collect()
+}
+
+fn clamps(config: &Config) -> bool {
+    config.uplinks.iter().any(|uplink| uplink.mss.is_some())
+}
+
+/// A route's MTU says nothing about answers, so sizes are given, for both directions. The kernel never raises one.
+const CLAMP: &str = " map mss4 { typeof oifname : tcp option maxseg size; }
+ map mss6 { typeof oifname : tcp option maxseg size; }
+ chain clamp {
+  meta nfproto ipv4 tcp option maxseg size set oifname map @mss4
+  meta nfproto ipv4 tcp option maxseg size set iifname map @mss4
+  meta nfproto ipv6 tcp option maxseg size set oifname map @mss6
+  meta nfproto ipv6 tcp option maxseg size set iifname map @mss6
+ }
+ chain forward { type filter hook forward priority mangle + 1; policy accept;
+  tcp flags & (syn | rst) == syn jump clamp
+ }
+";
 
 /// One transaction that replaces the table of the instance, whatever stands there, with all its elements.
 pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
@@ -46,6 +78,9 @@ pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &Usual
     line(" map usual_source6 { type ifname : ipv6_addr; }".into());
     line(" set connected4 { type ifname . ipv4_addr; flags interval; }".into());
     line(" set connected6 { type ifname . ipv6_addr; flags interval; }".into());
+    if clamps(config) {
+        line(CLAMP.trim_end().into());
+    }
     for uplink in &topology.uplinks {
         let id = uplink.id;
         line(format!(" chain save{id} {{ ct mark set ct mark & {:#x} | {:#x}; }}", !mask, marks.of(id)));
@@ -99,7 +134,8 @@ pub fn update(config: &Config, topology: &Topology, live: &Live, sources: &Usual
     for set in ["wans", "masqueraded", "connected4", "connected6"] {
         let _ = writeln!(text, "flush set inet {name} {set}");
     }
-    for map in ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6"] {
+    let clamp: &[&str] = if clamps(config) { &["mss4", "mss6"] } else { &[] };
+    for map in ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6"].iter().chain(clamp) {
         let _ = writeln!(text, "flush map inet {name} {map}");
     }
     text + &elements(config, topology, live, sources)
@@ -142,6 +178,11 @@ fn elements(config: &Config, topology: &Topology, live: &Live, sources: &UsualSo
         for (_, network) in sources.connected.iter().filter(|(uplink, _)| *uplink == id) {
             let set = if network.addr().is_ipv4() { "connected4" } else { "connected6" };
             add(set, format!("\"{device}\" . {network}"));
+        }
+    }
+    for (device, sizes) in segment_sizes(topology) {
+        for (map, size) in ["mss4", "mss6"].into_iter().zip(sizes) {
+            add(map, format!("\"{device}\" : {size}"));
         }
     }
     text

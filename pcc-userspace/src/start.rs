@@ -8,6 +8,7 @@ use crate::dataplane::{DataPlane, Side};
 use crate::host::{Change, Host, Link, Observed};
 use crate::instance::{tables, weights, write_uplinks};
 use crate::journal::{Journal, side_effects};
+use crate::rules;
 use crate::survey::{Step, Survey};
 
 /// Seconds after which a cached decision of an idle flow that is not TCP is made anew: conntrack's own timeout of a
@@ -79,7 +80,11 @@ pub fn flow_entries(configured: Option<u32>, host: &dyn Host) -> Result<u32> {
 pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
     let mut plane = DataPlane::load(&paths.pins, flow_entries(config.flow_entries, host)?, log_level)?;
     let marks = config.marks;
-    plane.set_settings(&Settings {
+    plane.set_bypass(&config.bypass)?;
+    let tables = tables(&plane, config, &survey.topology, &survey.live, &weights(config, &survey.topology))?;
+    // The check of the configuration has found no fault.
+    let (program, _) = rules::compile(&config.rules, config.hash);
+    let settings = Settings {
         mark_mask: marks.mask(),
         mark_confirmed: marks.confirmed(),
         mark_missed: marks.missed(),
@@ -87,13 +92,10 @@ pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, lo
         mark_id_mask: marks.max_id(),
         seed: config.seed.map_or_else(|| boot_seed(host), Ok)?,
         hash_fields: config.hash.bits(),
-        active_table: if plane.adopted() { plane.settings()?.active_table } else { 0 },
         idle_seconds: IDLE_SECONDS,
         ..Settings::default()
-    })?;
-    plane.set_bypass(&config.bypass)?;
-    let [ipv4, ipv6] = tables(&plane, &survey.topology, &survey.live, &weights(config, &survey.topology))?;
-    plane.publish_buckets(&ipv4, &ipv6)?;
+    };
+    plane.publish(&settings, &tables, &program)?;
     write_uplinks(&mut plane, marks, &survey.topology, &survey.live)?;
     Ok(plane)
 }

@@ -11,6 +11,7 @@ use crate::host::{Change, Family, Host, Link, Observed, clash};
 use crate::journal::Journal;
 use crate::plan::{self, Live};
 use crate::problem::Problems;
+use crate::rules;
 use crate::ruleset;
 use crate::sources::UsualSources;
 use crate::topology::{self, Topology, Uplink};
@@ -99,7 +100,7 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     }));
     steps.extend(attachments(&topology));
     // Those of an earlier run stay in it until the end: they may carry filters of ours.
-    journal.devices.extend(attached(&topology).map(|(link, _, _)| link.name.clone()));
+    journal.devices.extend(attached(&topology).map(|(link, ..)| link.name.clone()));
     journal.devices.sort();
     journal.devices.dedup();
     Ok(Survey { observed, topology, live, journal, steps, warnings })
@@ -107,8 +108,8 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
 
 /// One [`Step::Attach`] for every device that exists.
 pub fn attachments(topology: &Topology) -> impl Iterator<Item = Step> {
-    attached(topology).map(|(link, side, uplink)| {
-        let device = Device { uplink, header_length: link.header_length(), number: 0 };
+    attached(topology).map(|(link, side, uplink, number)| {
+        let device = Device { uplink, header_length: link.header_length(), number };
         Step::Attach { link: link.clone(), side, device }
     })
 }
@@ -132,9 +133,11 @@ impl Step {
     }
 }
 
-fn attached(topology: &Topology) -> impl Iterator<Item = (&Link, Side, u32)> {
-    let lans = topology.lans.iter().map(|link| (link, Side::Lan, 0));
-    let uplinks = topology.uplinks.iter().filter_map(|uplink| Some((uplink.link.as_ref()?, Side::Uplink, uplink.id)));
+/// Devices with the uplink's id, or with the number that rules know a LAN device by.
+fn attached(topology: &Topology) -> impl Iterator<Item = (&Link, Side, u32, u32)> {
+    let lans = topology.lans.iter().map(|(index, link)| (link, Side::Lan, 0, rules::device_number(*index)));
+    let uplinks =
+        topology.uplinks.iter().filter_map(|uplink| Some((uplink.link.as_ref()?, Side::Uplink, uplink.id, 0)));
     // Uplinks first: an answer must be marked before the first request is balanced.
     uplinks.chain(lans)
 }

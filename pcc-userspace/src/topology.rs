@@ -14,8 +14,8 @@ use crate::problem::Problem;
 pub struct Topology {
     /// In the order of the configuration.
     pub uplinks: Vec<Uplink>,
-    /// LAN devices that exist.
-    pub lans: Vec<Link>,
+    /// LAN devices that exist, with their indices in the configuration.
+    pub lans: Vec<(usize, Link)>,
 }
 
 /// One uplink as it is now.
@@ -99,7 +99,7 @@ pub fn resolve(config: &Config, ids: &BTreeMap<String, u32>, observed: &Observed
     });
     Topology {
         uplinks: uplinks.collect(),
-        lans: config.lans.iter().filter_map(|name| observed.link(name).cloned()).collect(),
+        lans: (0..).zip(&config.lans).filter_map(|(at, name)| Some((at, observed.link(name)?.clone()))).collect(),
     }
 }
 

@@ -7,12 +7,12 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use pcc_ebpf::abi::MarkLayout;
-use pcc_ebpf::classify::HashFields;
 
 use super::file::{At, Draft, Place, Source};
 use super::{Base, Config};
 use crate::problem::Problem;
 
+mod rule;
 mod uplink;
 
 /// Routing tables and rule priorities of one instance are this many in a row.
@@ -28,17 +28,23 @@ pub fn check(draft: &Draft, source: Source<'_>) -> Result<Config, Vec<Problem>> 
     let mut checker = Checker { source, problems: Vec::new() };
     let marks = checker.marks(draft.mark_mask.as_ref());
     let Base { instance, seed, flow_entries, table_base, priority_base } = checker.base(draft);
+    let uplinks = checker.uplinks(&draft.uplink, marks);
+    let lans = checker.lans(draft);
+    let hash = checker.hash(draft.hash.as_ref());
+    let bypass = checker.bypass(draft);
+    let rules = checker.rules(draft, &uplinks, hash);
     let config = Config {
         instance,
-        uplinks: checker.uplinks(&draft.uplink, marks),
-        lans: checker.lans(draft),
-        hash: checker.hash(draft.hash.as_ref()),
+        uplinks,
+        lans,
+        hash,
         seed,
         marks: marks.unwrap_or(MarkLayout::DEFAULT),
-        bypass: checker.bypass(draft),
+        bypass,
         flow_entries,
         table_base,
         priority_base,
+        rules,
     };
     if checker.problems.is_empty() { Ok(config) } else { Err(checker.problems) }
 }
@@ -105,15 +111,6 @@ impl Checker<'_> {
         layout
     }
 
-    fn hash(&mut self, at: Option<&At<String>>) -> HashFields {
-        let Some(At { value, place }) = at else { return Config::HASH };
-        HashFields::parse(value).unwrap_or_else(|| {
-            let words = HashFields::ALL.map(|(word, _)| word).join(", ");
-            self.refuse(*place, "hash", format_args!("`{value}` names no set of fields"), format!("one of {words}"));
-            Config::HASH
-        })
-    }
-
     fn table_base(&mut self, at: Option<&At<i64>>) -> u32 {
         let Some(base) = self.number(at, "table_base", 1..=u32::MAX - RANGE) else { return Config::TABLE_BASE };
         if let Some(At { place, .. }) = at
@@ -165,7 +162,11 @@ impl Checker<'_> {
     }
 
     fn bypass(&mut self, draft: &Draft) -> Vec<IpNet> {
-        let prefixes: Vec<_> = draft.bypass.iter().filter_map(|at| Some((self.prefix(at)?, at.place))).collect();
+        let prefixes: Vec<_> = draft
+            .bypass
+            .iter()
+            .filter_map(|at| Some((self.prefix(&at.value, at.place, "bypass")?, at.place)))
+            .collect();
         for at in draft.uplink.iter().flat_map(|uplink| [&uplink.gateway, &uplink.gateway6]).flatten() {
             let Ok(gateway) = at.value.parse::<IpAddr>() else { continue };
             if let Some((prefix, place)) = prefixes.iter().find(|(prefix, _)| prefix.contains(&gateway)) {
@@ -184,17 +185,16 @@ impl Checker<'_> {
     }
 
     /// A prefix, or an address as a prefix of its whole length.
-    fn prefix(&mut self, at: &At<String>) -> Option<IpNet> {
-        let text = at.value.as_str();
+    fn prefix(&mut self, text: &str, place: Place, key: &str) -> Option<IpNet> {
         let Some(prefix) = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)) else {
             let what = format!("`{text}` is no prefix");
-            self.refuse(at.place, "bypass", what, "such as `10.0.0.0/8`, `2001:db8::/32` or `192.0.2.7`");
+            self.refuse(place, key, what, "such as `10.0.0.0/8`, `2001:db8::/32` or `192.0.2.7`");
             return None;
         };
         let network = prefix.trunc();
         if network != prefix {
             let hint = format!("`{network}` is the network, `{}` the single address", IpNet::from(prefix.addr()));
-            self.refuse(at.place, "bypass", format_args!("`{prefix}` has bits behind its prefix length"), hint);
+            self.refuse(place, key, format_args!("`{prefix}` has bits behind its prefix length"), hint);
         }
         Some(network)
     }

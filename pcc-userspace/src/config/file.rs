@@ -1,12 +1,17 @@
 //! What the user wrote, before anybody asked whether it makes sense: a [`Draft`]. Here it is read from TOML;
 //! [`super::flags`] writes into the same type, and [`super::check`] makes a configuration of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::problem::Problem;
+
+pub use rule::{RuleDraft, Several, StickyDraft, Word};
+
+mod rule;
 
 /// Everything that can be configured, as written. Numbers and words are not checked yet.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -32,6 +37,10 @@ pub struct Draft {
     pub rule_priority: Option<At<i64>>,
     /// The `[[uplink]]` tables.
     pub uplink: Vec<UplinkDraft>,
+    /// Addresses and prefixes that rules name as `@list`.
+    pub lists: BTreeMap<String, Several>,
+    /// The `[[rule]]` tables.
+    pub rule: Vec<RuleDraft>,
 }
 
 /// One `[[uplink]]`.
@@ -52,6 +61,8 @@ pub struct UplinkDraft {
     pub gateway6: Option<At<String>>,
     /// `masquerade` or `none`.
     pub nat: Option<At<String>>,
+    /// `clamp` or bytes.
+    pub mss: Option<At<Word>>,
     /// Health check.
     #[serde(default)]
     pub check: CheckDraft,
@@ -68,6 +79,7 @@ impl UplinkDraft {
             gateway: None,
             gateway6: None,
             nat: None,
+            mss: None,
             check: CheckDraft::default(),
         }
     }

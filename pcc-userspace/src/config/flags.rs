@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::file::{At, Draft, Place, UplinkDraft, Words};
+use super::file::{At, Draft, Place, UplinkDraft, Word, Words};
 use crate::problem::Problem;
 use crate::routeros::dialect::Dialect;
 
@@ -51,6 +51,13 @@ pub struct ConfigFlags {
     /// Address translation of an uplink: `eth0=masquerade` (the default) or `eth0=none`. May be repeated.
     #[arg(long, value_name = "UPLINK=NAT")]
     pub nat: Vec<Assignment>,
+
+    /// Largest TCP segment by an uplink, in both directions: `eth0=clamp` (what its MTU has room for) or `eth0=1400`.
+    /// May be repeated.
+    ///
+    /// The number is that of IPv4, 536 to 65495; of IPv6 it is 20 less. Without it segments are left alone.
+    #[arg(long, value_name = "UPLINK=SIZE")]
+    pub mss: Vec<Assignment>,
 
     /// What the health check of an uplink pings: `eth0=1.1.1.1`, `eth0=gateway` or `eth0=carrier`. May be repeated.
     ///
@@ -154,6 +161,7 @@ impl ConfigFlags {
             ("--hash", self.hash.is_some()),
             ("--gateway", !self.gateway.is_empty()),
             ("--nat", !self.nat.is_empty()),
+            ("--mss", !self.mss.is_empty()),
             ("--check", !self.check.is_empty()),
             ("--check-timeout", self.check_timeout.is_some()),
             ("--check-count", self.check_count.is_some()),
@@ -196,6 +204,9 @@ impl ConfigFlags {
             *family = Some(at);
         }));
         problems.extend(each("--nat", &self.nat, &mut draft.uplink, |uplink, at| uplink.nat = Some(at)));
+        problems.extend(each("--mss", &self.mss, &mut draft.uplink, |uplink, at| {
+            uplink.mss = Some(At { value: Word(at.value), place: at.place });
+        }));
         problems.extend(each("--check", &self.check, &mut draft.uplink, |uplink, at| {
             let mut words = match uplink.check.target.take() {
                 Some(At { value: Words::Many(words), place: Place::Flag(_) }) => words,

@@ -16,6 +16,7 @@ use crate::problem::{Problem, Problems};
 pub mod check;
 pub mod file;
 pub mod flags;
+pub mod rule;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub table_base: u32,
     /// First of the 100 routing rule priorities that it may use before main; below 32,666.
     pub priority_base: u32,
+    /// Who takes which uplink; the first that matches decides. They fit the maps, and each of them can match.
+    pub rules: Vec<rule::Rule>,
 }
 
 /// What every kind of configuration has.
@@ -146,6 +149,8 @@ pub struct Uplink {
     pub gateway6: Option<Ipv6Addr>,
     /// Address translation of what leaves by it.
     pub nat: Nat,
+    /// Largest TCP segment of the connections that are forwarded by it, in both directions; `None` leaves it alone.
+    pub mss: Option<Mss>,
     /// How its health is told.
     pub check: Check,
 }
@@ -165,6 +170,15 @@ pub enum Nat {
     Masquerade,
     /// The source is left alone.
     None,
+}
+
+/// How far the segment size that TCP connections announce is lowered. It is never raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mss {
+    /// To what the device's MTU has room for.
+    Clamp,
+    /// To so many bytes in IPv4, and 20 less in IPv6: 536 to 65,495.
+    Bytes(u32),
 }
 
 /// Health check of one uplink. Carrier loss always counts.

@@ -42,9 +42,9 @@ fn the_shortest_flags_give_the_defaults() {
         ("default", HashFields::BOTH_ADDRESSES, None, MarkLayout::DEFAULT)
     );
     assert_eq!((bypass, flow_entries, table_base, priority_base), (vec![], None, 20_500, 32_500));
-    let Uplink { name, device, weight, id, gateway4, gateway6, nat, check } = &uplinks[1];
+    let Uplink { name, device, weight, id, gateway4, gateway6, nat, mss, check } = &uplinks[1];
     assert_eq!((name.as_str(), device.as_str(), *weight, *id), ("eth1", "eth1", 1, None));
-    assert_eq!((*gateway4, *gateway6, *nat, check), (None, None, Nat::Masquerade, &Check::default()));
+    assert_eq!((*gateway4, *gateway6, *nat, *mss, check), (None, None, Nat::Masquerade, None, &Check::default()));
 }
 
 #[test]

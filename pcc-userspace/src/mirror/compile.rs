@@ -22,9 +22,9 @@ use expression::Expression;
 
 mod action;
 mod address;
-mod assemble;
+pub(crate) mod assemble;
 mod context;
-mod expression;
+pub(crate) mod expression;
 mod interface;
 mod matcher;
 mod sets;

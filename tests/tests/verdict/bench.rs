@@ -7,12 +7,14 @@ use std::time::Duration;
 use aya::maps::HashMap as BpfHashMap;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use pcc_ebpf::abi::{
-    BUCKETS, Counter, Device, Flow, FlowKey, MarkLayout, Settings, Traffic, UPLINK_SLOTS, Uplink, bucket_index, map,
-    program,
+    BUCKETS, Counter, Device, Flow, FlowKey, MarkLayout, Settings, Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink,
+    bucket_index, map, policy_index, program,
 };
 use pcc_ebpf::packet::{Headers, ether};
 use pcc_userspace::config::Paths;
 use pcc_userspace::dataplane::{self, DataPlane};
+use pcc_userspace::policies::Table;
+use pcc_userspace::rules::Program;
 use rustix::time::{ClockId, clock_gettime};
 use tests::lab::Namespace;
 
@@ -126,14 +128,34 @@ impl Bench {
     }
 
     pub fn publish_buckets(&mut self, ipv4: &[u32], ipv6: &[u32]) {
-        self.plane.publish_buckets(ipv4, ipv6).unwrap();
+        let policies = [Table { buckets: [ipv4, ipv6].map(<[u32]>::to_vec), ..Table::default() }];
+        self.plane.publish_policies(&policies).unwrap();
+        self.model_policies(&policies);
+        assert_eq!(self.plane.settings().unwrap(), self.model.settings);
+    }
+
+    /// Puts rules and all policies, the default one first, in force.
+    pub fn publish_rules(&mut self, rules: &Program, policies: &[Table]) {
+        self.plane.publish(&self.model.settings, policies, rules).unwrap();
+        self.model_policies(policies);
+        self.model.program = rules.clone();
+        let settings = &mut self.model.settings;
+        settings.active_steps ^= 1;
+        settings.rules_generation += 1;
+        [settings.first_step4, settings.first_step6] = rules.first;
+        assert_eq!(self.plane.settings().unwrap(), self.model.settings);
+    }
+
+    fn model_policies(&mut self, policies: &[Table]) {
         let table = self.model.settings.active_table ^ 1;
         self.model.settings.active_table = table;
-        for (family, ids) in [ipv4, ipv6].into_iter().enumerate() {
-            let start = bucket_index(table, family as u32, 0) as usize;
-            self.model.buckets[start..start + ids.len()].copy_from_slice(ids);
+        for (number, policy) in (0..).zip(policies) {
+            self.model.policies[policy_index(table, number) as usize] = policy.policy;
+            for (family, ids) in (0..).zip(&policy.buckets) {
+                let start = bucket_index(table, number, family, 0) as usize;
+                self.model.buckets[start..start + ids.len()].copy_from_slice(ids);
+            }
         }
-        assert_eq!(self.plane.settings().unwrap(), self.model.settings);
     }
 
     pub fn set_bypass(&mut self, prefixes: &[&str]) {
@@ -166,14 +188,14 @@ impl Bench {
     /// Gives a packet with `mark` to the LAN's ingress and checks mark, counter and flow cache against the model.
     pub fn lan_in(&mut self, ifindex: u32, packet: &[u8], mark: u32) -> Outcome {
         let headers = self.model.headers(ifindex, packet, tested_as(packet));
-        self.ingress(headers, mark, |bench| Some(bench.run(program::LAN_INGRESS, ifindex, packet, mark)))
+        self.ingress(headers, ifindex, mark, |bench| Some(bench.run(program::LAN_INGRESS, ifindex, packet, mark)))
     }
 
     /// Lets a packet come in by a real device and checks counter and flow cache. `seen` are the bytes that the program
     /// gets to see, `ether_type` is what the device says of them.
     pub fn arrives(&mut self, ifindex: u32, seen: &[u8], ether_type: u16, send: impl FnOnce()) -> Outcome {
         let headers = self.model.headers(ifindex, seen, ether_type);
-        self.ingress(headers, 0, |_| {
+        self.ingress(headers, ifindex, 0, |_| {
             send();
             None
         })
@@ -183,15 +205,20 @@ impl Bench {
     fn ingress(
         &mut self,
         headers: Result<Headers, Counter>,
+        ifindex: u32,
         mark: u32,
         run: impl FnOnce(&mut Self) -> Option<u32>,
     ) -> Outcome {
         let before = self.counters();
         let begin = now();
         let marked = run(self);
-        let (expected, reason) = self.model.lan_in(headers, mark, begin);
+        let (expected, reason) = self.model.lan_in(headers, ifindex, mark, begin);
         let marked = marked.unwrap_or(expected);
         assert_eq!((marked, self.grown(&before)), (expected, vec![reason]), "{headers:?}");
+        if let Ok(headers) = headers {
+            let policy = self.model.policy_of(&headers, ifindex);
+            self.agree_on_sticky(&self.model.sticky_key(policy, &headers), begin);
+        }
         let flow = headers.ok().and_then(|headers| self.agreed_flow(&headers.key, begin));
         Outcome { mark: marked, counter: reason, flow }
     }
@@ -275,6 +302,40 @@ impl Bench {
         }
         assert_eq!(kernel, self.model.flows.get(key).copied(), "{key:?}");
         kernel
+    }
+}
+
+impl Bench {
+    /// Gives the connections with `key` an uplink, or forgets it.
+    pub fn set_sticky(&mut self, key: StickyKey, sticky: Option<Sticky>) {
+        let map = self.plane.ebpf().map_mut(map::STICKY).unwrap();
+        let mut map = BpfHashMap::<_, StickyKey, Sticky>::try_from(map).unwrap();
+        match sticky {
+            Some(sticky) => {
+                self.model.sticky.insert(key, sticky);
+                map.insert(key, sticky, 0).unwrap();
+            }
+            None => {
+                self.model.sticky.remove(&key);
+                map.remove(&key).unwrap();
+            }
+        }
+    }
+
+    /// Kernel and model have the same entry for `key`; only times may be those of the next second.
+    fn agree_on_sticky(&mut self, key: &StickyKey, begin: u32) {
+        let map = BpfHashMap::<_, StickyKey, Sticky>::try_from(self.plane.ebpf().map_mut(map::STICKY).unwrap());
+        let kernel = map.unwrap().get(key, 0).ok();
+        if let (Some(kernel), Some(model)) = (kernel, self.model.sticky.get_mut(key)) {
+            for (kernel, model) in
+                [(kernel.first_seen, &mut model.first_seen), (kernel.last_seen, &mut model.last_seen)]
+            {
+                if *model == begin && (begin..=now()).contains(&kernel) {
+                    *model = kernel;
+                }
+            }
+        }
+        assert_eq!(kernel, self.model.sticky.get(key).copied(), "{key:?}");
     }
 }
 

@@ -8,5 +8,6 @@ mod headers;
 mod life;
 mod model;
 mod random;
+mod rules;
 mod uplink;
 mod wire;

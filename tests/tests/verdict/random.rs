@@ -79,7 +79,7 @@ fn packet() -> impl Strategy<Value = Packet> {
 }
 
 /// The bytes of a packet: mostly as they should be, else with a few overwritten and the end cut off.
-fn bytes() -> impl Strategy<Value = (bool, Vec<u8>)> {
+pub fn bytes() -> impl Strategy<Value = (bool, Vec<u8>)> {
     let damage = prop_oneof![
         3 => Just((Vec::new(), usize::MAX)),
         1 => (vec((0_usize..100, any::<u8>()), 0..4), prop_oneof![Just(usize::MAX), 14_usize..120]),
@@ -99,7 +99,7 @@ fn bytes() -> impl Strategy<Value = (bool, Vec<u8>)> {
     })
 }
 
-fn runner(cases: u32) -> TestRunner {
+pub fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
 }
 

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use pcc_ebpf::abi::{MAX_UPLINK, MarkLayout};
 
-use super::super::file::{At, CheckDraft, Place, UplinkDraft};
-use super::super::{Check, Nat, Target, Uplink};
+use super::super::file::{At, CheckDraft, Place, UplinkDraft, Word};
+use super::super::{Check, Mss, Nat, Target, Uplink};
 use super::{Checker, NAME_LENGTH, is_plain};
 use crate::problem::Problem;
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
+/// What every IPv4 host takes, and what the largest IPv4 packet has room for.
+const MSS: RangeInclusive<u32> = 536..=65_495;
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 
 impl Checker<'_> {
@@ -65,6 +67,7 @@ impl Checker<'_> {
             gateway4,
             gateway6,
             nat: self.nat(draft.nat.as_ref()),
+            mss: draft.mss.as_ref().and_then(|at| self.mss(at)),
             check: self.health_check(&draft.check),
         }
     }
@@ -92,6 +95,20 @@ impl Checker<'_> {
             "`masquerade` or `none`",
         );
         Nat::default()
+    }
+
+    fn mss(&mut self, at: &At<Word>) -> Option<Mss> {
+        let At { value: Word(text), place } = at;
+        if text == "clamp" {
+            return Some(Mss::Clamp);
+        }
+        let number = text.parse().ok().filter(|number| MSS.contains(number));
+        if number.is_none() {
+            let (first, last) = MSS.into_inner();
+            let hint = format!("`clamp` for what the MTU has room for, or {first} to {last} bytes");
+            self.refuse(*place, "mss", format_args!("`{text}` is no size of a TCP segment"), hint);
+        }
+        number.map(Mss::Bytes)
     }
 
     /// A next hop; `family` takes the addresses of the right one.
@@ -151,7 +168,12 @@ impl Checker<'_> {
         Target::Addresses(addresses)
     }
 
-    fn duration(&mut self, at: Option<&At<String>>, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub(super) fn duration(
+        &mut self,
+        at: Option<&At<String>>,
+        key: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         let At { value, place } = at?;
         let duration = humantime::parse_duration(value).ok();
         if duration.is_some_and(|duration| range.contains(&duration)) {

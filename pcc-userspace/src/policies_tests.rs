@@ -1,0 +1,102 @@
+//! Tables of the policies while uplinks come and go.
+
+use pcc_ebpf::classify::HashFields;
+
+use super::*;
+use crate::config::rule::Sticky;
+use crate::config::{self, Check, Nat};
+use crate::topology::Uplink;
+
+fn topology() -> Topology {
+    let uplink = |id: u32| Uplink {
+        id,
+        config: config::Uplink {
+            name: format!("wan{id}"),
+            device: format!("wan{id}"),
+            weight: 1,
+            id: None,
+            gateway4: None,
+            gateway6: None,
+            nat: Nat::Masquerade,
+            mss: None,
+            check: Check::default(),
+        },
+        link: None,
+        ipv4: None,
+        ipv6: None,
+    };
+    Topology { uplinks: vec![uplink(1), uplink(2), uplink(40)], lans: Vec::new() }
+}
+
+fn group(members: &[(usize, u32)]) -> Policy {
+    Policy { members: Members::Group(members.to_vec()), ..Policy::default_of(HashFields::BOTH_ADDRESSES) }
+}
+
+fn live(ids: &[u32]) -> Live {
+    Live { ipv4: ids.to_vec(), ipv6: ids.to_vec() }
+}
+
+fn weights() -> BTreeMap<u32, u32> {
+    BTreeMap::from([(1, 1), (2, 1), (40, 0)])
+}
+
+fn count(table: &Table, id: u32) -> usize {
+    table.buckets[0].iter().filter(|bucket| **bucket == id).count()
+}
+
+#[test]
+fn groups_have_their_own_weights_and_the_default_those_in_force() {
+    let policies = [group(&[]), group(&[(0, 3), (2, 1)])];
+    let policies = [Policy { members: Members::All, ..policies[0].clone() }, policies[1].clone()];
+    let tables = tables(&policies, &topology(), &live(&[1, 2, 40]), &weights(), &|_| None);
+    let [all, some] = tables.as_slice() else { panic!("{tables:?}") };
+    assert_eq!((count(all, 1), count(all, 2), count(all, 40)), (512, 512, 0));
+    assert_eq!((count(some, 1), count(some, 40)), (768, 256));
+    assert_eq!((all.policy.members, some.policy.members), ([0b110, 0], [0b10, 1 << 8]));
+    assert!(some.policy.has(1) && some.policy.has(40) && !some.policy.has(2) && !some.policy.has(64 + 1));
+}
+
+#[test]
+fn a_group_without_live_uplinks_is_empty_and_comes_back_as_it_was() {
+    let policies = [group(&[(0, 1), (1, 1)])];
+    let at = |live: &Live, before: Option<&Table>| {
+        tables(&policies, &topology(), live, &weights(), &|_| before.cloned()).remove(0)
+    };
+    let both = at(&live(&[1, 2, 40]), None);
+    let one = at(&live(&[2, 40]), Some(&both));
+    assert_eq!(count(&one, 2), 1024);
+    let none = at(&live(&[40]), Some(&one));
+    assert_eq!(count(&none, 0), 1024);
+    assert_eq!(at(&live(&[1, 2, 40]), Some(&none)), both);
+}
+
+#[test]
+fn identities_tell_policies_apart_whatever_their_number() {
+    let sticky = |lifetime| Policy {
+        sticky: Some(Sticky { by: HashFields::BOTH_ADDRESSES, lifetime }),
+        ..group(&[(0, 1), (1, 1)])
+    };
+    let second = std::time::Duration::from_millis(1500);
+    let policies = [
+        group(&[(0, 1), (1, 1)]),
+        group(&[(0, 3), (1, 1)]),
+        group(&[(0, 1), (2, 1)]),
+        sticky(None),
+        sticky(Some(second)),
+    ];
+    let made = |policies: &[Policy]| tables(policies, &topology(), &live(&[1, 2, 40]), &weights(), &|_| None);
+    let tables = made(&policies);
+    let identities: std::collections::BTreeSet<u32> = tables.iter().map(|table| table.policy.identity).collect();
+    assert_eq!((identities.len(), identities.contains(&0)), (5, false));
+    assert_eq!(made(&policies[2..3])[0].policy, tables[2].policy);
+    assert_eq!((tables[3].policy.lifetime, tables[4].policy.lifetime), (0, 2));
+}
+
+/// Another policy had the number before: its table says nothing.
+#[test]
+fn a_table_of_another_policy_is_not_continued() {
+    let policies = [group(&[(0, 1), (1, 1)])];
+    let other = Table { buckets: [vec![2; 1024], vec![2; 1024]], ..Table::default() };
+    let made = tables(&policies, &topology(), &live(&[1, 2]), &weights(), &|_| Some(other.clone()));
+    assert_eq!(made[0].buckets[0][..2], [1, 1]);
+}
