@@ -40,9 +40,9 @@ pub fn read(text: &[u8]) -> Script {
     let mut parser = Parser::new(&source, &notes);
     let mut machine = Machine::new(&source, &notes);
     while let Some(command) = parser.command(None) {
-        machine.top(&command, parser.take_counted());
+        machine.top(&command, &mut parser.state.counted);
     }
-    let (statements, total) = (machine.statements, parser.state.total);
+    let (statements, total) = (machine.finish(), parser.state.total);
     let comments = parser.state.comments.iter().map(|at| source.comment(*at)).collect();
     Script { statements, version: source.version(), comments, notes: notes.into_inner().finish(), total }
 }

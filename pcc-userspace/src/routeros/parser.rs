@@ -29,8 +29,9 @@ pub struct State {
     pub split: bool,
     /// The menu was chosen inside a `{ … }` that is closed.
     from_block: Option<usize>,
-    /// The places of the commands that were counted since [`Parser::take_counted`].
-    counted: Vec<(usize, usize)>,
+    /// The places of the commands that were counted since somebody took them.
+    pub counted: Vec<(usize, usize)>,
+    numbered: usize,
     /// Commands so far, understood or not.
     pub total: usize,
     nodes: usize,
@@ -48,11 +49,12 @@ impl State {
         self.menu = menu;
     }
 
-    /// Counts a command and returns its index since [`Parser::take_counted`].
+    /// Counts a command and returns its index among all.
     pub fn count_command(&mut self, start: usize, end: usize) -> usize {
         self.total += 1;
         self.counted.push((start, end));
-        self.counted.len() - 1
+        self.numbered += 1;
+        self.numbered - 1
     }
 }
 
@@ -83,11 +85,6 @@ impl Parser<'_> {
                 }
             }
         }
-    }
-
-    /// The places of the counted commands since the last time.
-    pub fn take_counted(&mut self) -> Vec<(usize, usize)> {
-        mem::take(&mut self.state.counted)
     }
 
     /// Counts a node; at too many of them the text ends here.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{Note, Script, Span};
 use interface::{Address, Interface, InterfaceList, Member};
@@ -13,7 +14,8 @@ use route::{Route, RoutingRule, Table};
 use rule::Rule;
 use service::{Client, Netwatch, StoredScript};
 use store::Store;
-use values::AddressRange;
+pub(super) use store::is_reference;
+use values::{AddressRange, duration};
 
 pub mod interface;
 pub mod item;
@@ -93,6 +95,8 @@ pub struct ListEntry {
     pub addresses: Option<AddressRange>,
     /// As written.
     pub text: String,
+    /// How long it stays in the list; `None` for ever.
+    pub timeout: Option<Duration>,
     /// Switched off.
     pub disabled: bool,
 }
@@ -198,6 +202,7 @@ impl Model {
             family,
             addresses: AddressRange::parse(text),
             text: text.to_owned(),
+            timeout: item.text("timeout").and_then(duration).filter(|time| !time.is_zero()),
             disabled: item.disabled(),
         };
         self.address_lists.entry(list.to_owned()).or_default().push(entry);

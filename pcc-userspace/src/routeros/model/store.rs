@@ -243,7 +243,8 @@ impl Store {
     }
 }
 
-fn is_reference(property: &str) -> bool {
+/// The property names an interface or a list of them.
+pub fn is_reference(property: &str) -> bool {
     const REFERENCES: [&str; 10] = [
         "interface",
         "in-interface",
