@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::LazyLock;
 
-use properties::{ALWAYS, PROPERTIES};
+use properties::{ALWAYS, PROPERTIES, SOMETIMES};
 use tables::{DIRECTORIES, MENUS, MORE_VERBS, ROOT_VERBS, VERBS};
 
 mod properties;
@@ -66,7 +66,11 @@ pub fn property(menu: &str, name: &str) -> Property {
     if let Some(exact) = known().find(|known| *known == name) {
         return Property::Known(exact);
     }
-    let matching: Vec<_> = known().filter(|known| known.starts_with(name)).collect();
+    let mut matching: Vec<_> = known().filter(|known| known.starts_with(name)).collect();
+    if matching.len() > 1 {
+        // Not every command has these.
+        matching.retain(|known| !SOMETIMES.contains(known));
+    }
     match matching.as_slice() {
         [one] => Property::Known(one),
         [] if complete => Property::Unknown(similar(name, known())),
@@ -125,7 +129,7 @@ fn properties(menu: &str) -> Option<(&'static [&'static str], bool)> {
 }
 
 /// The candidate that `word` becomes by at most two insertions, deletions, replacements or swaps.
-fn similar(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub fn similar(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     const LONGEST: usize = 40;
     if !(4..=LONGEST).contains(&word.len()) {
         return None;

@@ -111,6 +111,16 @@ pub fn script_word(word: &str, behind: &str) -> bool {
     }
 }
 
+/// Whether what stands behind the word of a command says which items it means, as prose hardly does.
+pub fn chooses(behind: &str) -> bool {
+    let end = behind.find([' ', '\t', ';']).unwrap_or(behind.len());
+    let (first, rest) = (&behind[..end], behind[end..].trim_start());
+    let numbers = !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit() || byte == b',');
+    behind.starts_with(['[', '$', '*'])
+        || (numbers && rest.is_empty())
+        || (is_assignment(rest) && !behind.trim_end().ends_with(['.', ':', '!', '?']))
+}
+
 /// Whether a line that is expected to continue a command surely begins another one.
 pub fn begins_command(line: &str) -> bool {
     let line = line.trim_start();

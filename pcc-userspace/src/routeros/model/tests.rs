@@ -228,11 +228,18 @@ fn bad_rules_are_broken_and_noted() {
          add chain=prerouting per-connection-classifier=both-addresses_and_ports:2/0\n\
          add chain=prerouting no-such-matcher=1\n\
          add action=accept\n\
-         add chain=prerouting src-address=10.0.0.1/24\n",
+         add chain=prerouting src-address=10.0.0.1/24\n\
+         add chain=prerouting action=Accept\n\
+         add chain=prerouting action=mark-conection new-connection-mark=a\n\
+         add chain=prerouting action=set-priority new-priority=1\n",
     );
     let notes: Vec<_> = built.notes.iter().map(|note| (note.id, note.span.line)).collect();
-    assert_eq!(notes, [("value-bad", 2), ("value-bad", 3), ("value-bad", 5), ("host-bits", 6)]);
-    assert_eq!(built.model.mangle.iter().map(|rule| rule.broken).collect::<Vec<_>>(), [true, true, true, true, false]);
+    assert_eq!(
+        notes,
+        [("value-bad", 2), ("value-bad", 3), ("value-bad", 5), ("host-bits", 6), ("value-bad", 7), ("value-bad", 8)]
+    );
+    let broken: Vec<_> = built.model.mangle.iter().map(|rule| rule.broken).collect();
+    assert_eq!(broken, [true, true, true, true, false, true, true, false]);
 }
 
 #[test]
