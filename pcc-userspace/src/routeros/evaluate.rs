@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use data::Data;
 
@@ -49,6 +50,7 @@ pub struct Machine<'a> {
     /// A variable from outside of that loop is no longer known.
     carried: bool,
     looked_back: usize,
+    last_menu: Option<(Rc<str>, Arc<[String]>)>,
 }
 
 /// How a command ended.
@@ -77,6 +79,7 @@ impl<'a> Machine<'a> {
             each: None,
             carried: false,
             looked_back: 0,
+            last_menu: None,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::routeros::parser::syntax::{Command, Expression, Given, GivenValue, Ki
 use crate::routeros::{Condition, Statement};
 
 /// Statements that are looked at again for all values of a text together, so that a hostile one ends soon.
-const MOST_LOOKED_BACK: usize = 10_000_000;
+const MOST_LOOKED_BACK: usize = 2_000_000;
 
 /// Commands that end a block before its end.
 const LEAVING: &[&str] = &["break", "continue", "error", "exit", "quit", "return"];

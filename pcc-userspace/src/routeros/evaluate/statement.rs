@@ -1,6 +1,7 @@
 //! A command of a menu → [`Statement`].
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Machine;
 use super::data::{Data, Items, Unknown};
@@ -40,7 +41,7 @@ impl Machine<'_> {
             return;
         }
         let mut items = Vec::new();
-        let mut arguments = Vec::new();
+        let mut arguments = Vec::with_capacity(command.arguments.len());
         let mut of_each = false;
         for given in &command.arguments {
             let bare = given.name.is_none() || given.name.as_deref() == Some("numbers");
@@ -63,13 +64,26 @@ impl Machine<'_> {
             self.note(Severity::Warning, "needs-router", command.start, command.end, message);
             return;
         }
+        let menu = self.menu(menu);
         self.statements.push(Statement {
             span: self.source.span(command.start, command.end),
-            menu: split(menu),
+            menu,
             verb: verb.to_owned(),
             items,
             arguments,
         });
+    }
+
+    /// The words of `menu`, shared with the commands before.
+    fn menu(&mut self, menu: &Rc<str>) -> Arc<[String]> {
+        match &self.last_menu {
+            Some((last, words)) if last == menu => Arc::clone(words),
+            _ => {
+                let words: Arc<[String]> = split(menu).into();
+                self.last_menu = Some((Rc::clone(menu), Arc::clone(&words)));
+                words
+            }
+        }
     }
 
     /// Whether a command in a loop over items, which runs once for all of them, would do something else if it ran for one
@@ -87,7 +101,7 @@ impl Machine<'_> {
         let Ok(name) = self.given(given).join(",") else { return None };
         let name = match menus::property(menu, &name) {
             Property::Known(known) => known.to_owned(),
-            Property::Unknown(_) | Property::Ambiguous(_) if matches!(verb, "add" | "set") => {
+            Property::Unknown | Property::Ambiguous(_) if matches!(verb, "add" | "set") => {
                 let message = format!("`{}` is no flag of `/{menu}`, and no value is given", shape::excerpt(&name));
                 self.note(Severity::Error, "unknown-word", given.start, given.end, message);
                 return None;
@@ -128,11 +142,12 @@ impl Machine<'_> {
                 let message = format!("`{name}` is the beginning of {}", Listed(&names));
                 self.note(Severity::Error, "ambiguous", given.start, end, message);
             }
-            Property::Unknown(similar) => {
+            Property::Unknown if self.notes.borrow().is_full("unknown-property") => {}
+            Property::Unknown => {
                 let message = format!("`{name}` is no property of `/{menu}`");
                 let note =
                     Note::new(Severity::Warning, "unknown-property", self.source.span(given.start, end), message);
-                let note = match similar {
+                let note = match menus::similar_property(menu, name) {
                     Some(similar) => note.with_fix(format!("perhaps `{similar}`")),
                     None => note,
                 };

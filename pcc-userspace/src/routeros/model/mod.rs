@@ -8,15 +8,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Note, Script, Span};
+pub(super) use change::is_reference;
 use interface::{Address, Interface, InterfaceList, Member};
 use item::Item;
 use route::{Route, RoutingRule, Table};
 use rule::Rule;
 use service::{Client, Netwatch, StoredScript};
 use store::Store;
-pub(super) use store::is_reference;
 use values::{AddressRange, duration};
 
+mod change;
 pub mod interface;
 pub mod item;
 pub mod matcher;
@@ -108,8 +109,8 @@ pub struct Built {
     pub model: Model,
     /// About statements that were not, or not fully, applied.
     pub notes: Vec<Note>,
-    /// Where the statements stand that were applied.
-    pub applied: HashSet<Span>,
+    /// Where the statements stand that were applied, in the order of the text, each once.
+    pub applied: Vec<Span>,
 }
 
 impl Family {

@@ -21,6 +21,9 @@ impl Parser<'_> {
 
     /// Skips a line of prose or of `print`.
     pub fn is_no_command(&mut self, line: &str) -> bool {
+        if shape::is_usual(line) {
+            return false;
+        }
         let printed = self.state.run.as_ref().is_some_and(|run| run.id == "print-format");
         let numbered = line.starts_with(|next: char| next.is_ascii_digit());
         let item = shape::is_printed_item(line) || (printed && (numbered || shape::is_assignment(line)));
