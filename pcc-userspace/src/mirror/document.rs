@@ -51,8 +51,19 @@ pub struct Settings {
     pub interfaces: BTreeMap<String, String>,
 }
 
-/// Whether `text` is a RouterOS configuration in TOML, not pcc's own configuration. Syntax errors may be in it.
+/// Whether `text` is a RouterOS configuration in TOML, not pcc's own configuration. Syntax errors may be in it. Only the
+/// beginning of a long text decides.
 pub fn is_routeros_document(text: &str) -> bool {
+    const MOST_SEEN: usize = 256 << 10;
+    let text = &text[..text.floor_char_boundary(MOST_SEEN)];
+    // Most texts are scripts, of which TOML makes an error for each word.
+    let begins = |line: &str| {
+        let key = line.trim_start_matches([' ', '\t', '[', '"', '\'']);
+        MENUS.iter().chain(&[DIALECT, INTERFACES]).any(|word| key.starts_with(word))
+    };
+    if !text.lines().any(begins) {
+        return false;
+    }
     let ours = |key: &str| MENUS.contains(&key) || key == DIALECT || key == INTERFACES;
     // Of a text that is no TOML the part before the error counts.
     let (table, _) = DeTable::parse_recoverable(text);

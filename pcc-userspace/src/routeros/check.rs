@@ -1,11 +1,9 @@
 //! `pcc check` of a RouterOS script: everything that can be said about a text without a router.
 
-use std::collections::HashSet;
-
 use super::dialect::{self, Detected, Dialect};
 use super::lint::lint;
 use super::model::{Built, Model};
-use super::{Note, Script, Severity, read};
+use super::{Note, Script, Severity, notes, read};
 
 /// What [`check`] found.
 #[derive(Clone, Debug)]
@@ -38,7 +36,7 @@ pub fn check(text: &[u8], dialect: Option<Dialect>) -> Report {
 
 /// [`check`] of a script that was read already, from `text`.
 pub fn judge(script: Script, text: &[u8], dialect: Option<Dialect>) -> Report {
-    let Built { model, notes, applied } = Model::build(&script);
+    let Built { model, notes: built, applied } = Model::build(&script);
     let detected = dialect::detect(&script, text, dialect);
     let mut all = lint(&script, &model, &detected);
     if !detected.is_certain() && !script.statements.is_empty() {
@@ -46,13 +44,13 @@ pub fn judge(script: Script, text: &[u8], dialect: Option<Dialect>) -> Report {
         let message = format!("nothing tells the RouterOS version; read as {}", detected.dialect);
         all.push(Note::new(Severity::Info, "dialect", span, message).with_fix("--dialect v6"));
     }
-    let statements: HashSet<_> = script.statements.iter().map(|statement| statement.span).collect();
-    let understood = statements.intersection(&applied).count().min(script.total);
+    let understood = applied.len().min(script.total);
     let counts = Counts { total: script.total, understood, noted: script.total - understood };
     all.extend(script.notes);
-    all.extend(notes);
+    all.extend(built);
     all.sort_by(|a, b| (a.span, b.severity, a.id, &a.message).cmp(&(b.span, a.severity, b.id, &b.message)));
     all.dedup();
+    notes::limit(&mut all);
     let worst = all.iter().map(|note| note.severity).max();
     Report { counts, detected, notes: all, worst }
 }

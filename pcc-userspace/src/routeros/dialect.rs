@@ -1,6 +1,7 @@
 //! Which RouterOS generation a script is written for.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::{Script, Span};
 
@@ -62,8 +63,12 @@ pub fn detect(script: &Script, text: &[u8], given: Option<Dialect>) -> Detected 
             evidence.push(Evidence { dialect, span, reason });
         }
     };
+    let (mut menu, mut before) = (String::new(), None);
     for statement in &script.statements {
-        let menu = statement.menu.join(" ");
+        if before.is_none_or(|before| !Arc::ptr_eq(before, &statement.menu)) {
+            menu = statement.menu.join(" ");
+            before = Some(&statement.menu);
+        }
         match menu.as_str() {
             "routing table" | "routing rule" | "ip vrf" | "routing settings" => {
                 note(Dialect::V7, statement.span, format!("menu `/{menu}`"));

@@ -1,9 +1,10 @@
 //! Runs commands: assignments, conditions, loops and functions, as far as they need no router.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use data::Data;
 
@@ -16,6 +17,7 @@ use super::{Note, Severity, Statement};
 mod builtins;
 mod control;
 mod data;
+mod items;
 mod operators;
 mod statement;
 mod variables;
@@ -37,9 +39,18 @@ pub struct Machine<'a> {
     depth: usize,
     /// Loops and functions around the command that runs.
     pub repeats: usize,
-    /// The counted commands of the top-level command that runs: what is not accounted for.
+    /// The counted commands of the top-level command that runs, from the number `first` on: what is not accounted for.
     open: Vec<Option<(usize, usize)>>,
+    first: usize,
+    /// The same of earlier ones, which hold functions, with the top-level command by its first number.
+    waiting: BTreeMap<usize, (usize, (usize, usize))>,
     stopped: bool,
+    /// In a loop over items: the scopes outside of it.
+    each: Option<usize>,
+    /// A variable from outside of that loop is no longer known.
+    carried: bool,
+    looked_back: usize,
+    last_menu: Option<(Rc<str>, Arc<[String]>)>,
 }
 
 /// How a command ended.
@@ -62,13 +73,20 @@ impl<'a> Machine<'a> {
             depth: 0,
             repeats: 0,
             open: Vec::new(),
+            first: 0,
+            waiting: BTreeMap::new(),
             stopped: false,
+            each: None,
+            carried: false,
+            looked_back: 0,
+            last_menu: None,
         }
     }
 
-    /// Runs a command of the top level, in which the commands at `counted` are to be accounted for.
-    pub fn top(&mut self, command: &Command, counted: Vec<(usize, usize)>) {
-        self.open = counted.into_iter().map(Some).collect();
+    /// Runs a command of the top level, in which the commands at `counted`, taken from there, are to be accounted for.
+    pub fn top(&mut self, command: &Command, counted: &mut Vec<(usize, usize)>) {
+        self.open.clear();
+        self.open.extend(counted.drain(..).map(Some));
         if !self.stopped
             && let Flow::Fail(message) = self.run(command)
         {
@@ -76,14 +94,27 @@ impl<'a> Machine<'a> {
             let message = format!("the script ends here with the error `{}`", shape::excerpt(&message));
             self.note(Severity::Warning, "stopped", command.start, command.end, message);
         }
-        let mut left = self.open.iter().flatten();
-        if let Some((start, end)) = left.next() {
-            let message = match left.count() {
+        for (index, place) in self.open.iter().enumerate() {
+            self.waiting.extend(place.map(|place| (self.first + index, (self.first, place))));
+        }
+        self.first += self.open.len();
+    }
+
+    /// The statements, with notes about the commands that never ran.
+    pub fn finish(self) -> Vec<Statement> {
+        let mut left = self.waiting.values().peekable();
+        while let Some((group, (start, end))) = left.next() {
+            let mut more = 0;
+            while left.next_if(|(other, _)| other == group).is_some() {
+                more += 1;
+            }
+            let message = match more {
                 0 => "this command does not run".to_owned(),
                 more => format!("this command and {more} more do not run"),
             };
             self.note(Severity::Info, "not-run", *start, *end, message);
         }
+        self.statements
     }
 
     pub fn note(&self, severity: Severity, id: &'static str, start: usize, end: usize, message: impl Into<String>) {
@@ -94,8 +125,12 @@ impl<'a> Machine<'a> {
 
     /// The command with this number is in the statements, or a note tells about it.
     pub fn account(&mut self, number: Option<usize>) {
-        if let Some(open) = number.and_then(|number| self.open.get_mut(number)) {
-            *open = None;
+        let Some(number) = number else { return };
+        match number.checked_sub(self.first).and_then(|index| self.open.get_mut(index)) {
+            Some(open) => *open = None,
+            None => {
+                self.waiting.remove(&number);
+            }
         }
     }
 
@@ -286,10 +321,13 @@ impl<'a> Machine<'a> {
             arguments.insert(key, value);
         }
         let outer = mem::replace(&mut self.scopes, vec![arguments]);
+        let inside = self.each.map(|_| 0);
+        let each = mem::replace(&mut self.each, inside);
         self.repeats += 1;
         let flow = if self.pay(0) { self.block(&block) } else { Flow::Next };
         self.repeats -= 1;
         self.scopes = outer;
+        self.each = each;
         if let Flow::Return(value) = flow { value } else { Data::Nothing }
     }
 }

@@ -65,7 +65,6 @@ fn what_needs_a_router_is_unknown_and_noted() {
         ("/ip route add gateway=[:resolve x]", "1:15 warning needs-router", true),
         ("/ip route set [:pick [find] 0] distance=1", "1:15 warning needs-router", true),
         (":if ([:len [/ip route find]] = 0) do={ /ip route add }", "1:1 warning needs-router", false),
-        (":foreach i in=[/ip route find] do={ /ip route remove $i }", "1:1 warning needs-router", false),
         (":while ([/ip route print count-only] > 0) do={ /ip route add }", "1:1 warning needs-router", false),
     ];
     for (text, note, stated) in table {
@@ -93,6 +92,77 @@ fn items_travel_in_variables() {
 }
 
 #[test]
+fn a_loop_over_items_changes_all_of_them() {
+    let found = r#"[/ip route find Some(Equal("comment", "x"))]"#;
+    let table = [
+        ("/ip route set $i disabled=yes", format!("set {found} disabled=yes")),
+        ("/ip route set disabled=yes numbers=$i", format!("set {found} disabled=yes")),
+        ("/ip route remove $i", format!("remove {found}")),
+        ("/ip route enable $i; :delay 1s; :log info \"$i\"", format!("enable {found}")),
+        ("/ip route move $i", format!("move {found}")),
+        (":local d (1 + 1); :if ($d = 2) do={ /ip route set $i distance=$d }", format!("set {found} distance=2")),
+        (":do { /ip route disable $i } on-error={ :put \"no\" }", format!("disable {found}")),
+    ];
+    for (body, expected) in table {
+        let text = format!(":foreach i in=[/ip route find comment=x] do={{ {body} }}");
+        let read = statements(&text);
+        assert_eq!(read.len(), 1, "{text}");
+        assert_eq!(read[0].split_once(" /ip route ").unwrap().1, expected, "{text}");
+    }
+    let function = ":global f do={ /ip route disable $1 }\n/ip route\n:foreach k,v in=[find] do={ $f $v }";
+    assert_eq!(statements(function), ["1:16 /ip route disable [/ip route find None]"]);
+}
+
+#[test]
+fn what_differs_from_item_to_item_is_unknown() {
+    let table = [
+        ("set $i comment=[get $i gateway]", "3:22 warning needs-router", true),
+        ("set $i comment=$i", "3:22 warning needs-router", true),
+        ("set $i distance=$n; :set n ($n + 1)", "3:22 warning needs-router", true),
+        ("set $i distance=$n; $f", "3:22 warning needs-router", true),
+        ("add gateway=192.0.2.1", "3:15 warning needs-router", false),
+        ("set 0 distance=2", "3:15 warning needs-router", false),
+        ("move $i 0", "3:15 warning needs-router", false),
+        (":if ([get $i disabled]) do={ remove $i }", "3:15 warning needs-router", false),
+        (":foreach j in=[find] do={ remove $i }", "3:15 warning needs-router", false),
+        ("remove $i; :error \"enough\"", "2:1 warning needs-router", false),
+    ];
+    for (body, note, stated) in table {
+        let text = format!(
+            "/ip route; :global n 1; :global f do={{ :global n; :set n ($n + 1) }}\n:foreach i in=[find] do={{\n{:14}{body}\n}}",
+            ""
+        );
+        let (statements, notes) = reading(&text);
+        assert_eq!(notes, [note], "{text}");
+        assert_eq!(statements.len(), usize::from(stated), "{text}");
+        assert!(!stated || statements[0].contains("?("), "{text}");
+    }
+    let after = "/ip route; :local n 1\n:foreach i in=[find] do={ :set n 2 }\nadd distance=$n";
+    assert_eq!(reading(after).1, ["3:5 warning needs-router"]);
+}
+
+#[test]
+fn items_that_changed_since_they_were_found_are_unknown() {
+    let table = [
+        ("set [find] distance=2", false),
+        ("remove [find distance=1]; /ip address add address=192.0.2.1/24", false),
+        ("disable [find]", true),
+        ("set [find] comment=y", false),
+        ("set [find] disabled=no", true),
+        ("add gateway=192.0.2.1", true),
+        ("/interface set ether1 name=wan", true),
+        ("/interface set ether1 mtu=1400", false),
+    ];
+    for (between, stale) in table {
+        let text =
+            format!("/ip route\n:local a [find disabled=yes gateway=ether1]\n{between}\n/ip route set $a scope=9");
+        let (statements, notes) = reading(&text);
+        assert_eq!(statements.last().unwrap().contains("?("), stale, "{text}");
+        assert_eq!(notes.len(), usize::from(stale), "{text} {notes:?}");
+    }
+}
+
+#[test]
 fn commands_that_do_not_run_are_noted() {
     let table = [
         (":if (1 = 2) do={ /ip route add; /ip route add }", "1:18 info not-run"),
@@ -102,6 +172,9 @@ fn commands_that_do_not_run_are_noted() {
     for (text, note) in table {
         assert_eq!(reading(text).1, [note], "{text}");
     }
+    let later = ":global f do={ /ip route add; :if ($1 = 2) do={ /ip route remove 0 } }\n$f 1\n";
+    assert_eq!(reading(later), (vec!["1:16 /ip route add".into()], vec!["1:49 info not-run".into()]));
+    assert_eq!(statements(format!("{later}$f 2")).len(), 3);
     let (statements, notes) = reading("/ip route add\n:error \"enough\"\n/ip route add");
     assert_eq!(statements.len(), 1);
     assert_eq!(notes, ["2:1 warning stopped", "3:1 info not-run"]);

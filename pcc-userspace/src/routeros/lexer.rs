@@ -155,7 +155,9 @@ impl<'a> Parser<'a> {
                 }
                 '\n' if self.inside > 0 && !shape::begins_command(shape::line(&self.rest()[1..])) => self.at += 1,
                 '#' if self.at == 0 || shape::may_precede_comment(self.text().as_bytes()[self.at - 1]) => {
-                    self.state.comments.insert(self.at);
+                    if self.state.add_comment(self.at) {
+                        self.count();
+                    }
                     self.skip_line();
                 }
                 _ => break,
@@ -192,6 +194,24 @@ impl<'a> Parser<'a> {
             self.damage("blank-line-in-command", self.at);
         }
         Some(self.text().len() - text.len())
+    }
+
+    /// The unquoted word here, if nothing in it or right behind it needs a closer look.
+    pub fn plain_word(&mut self, place: Place) -> Option<&'a str> {
+        let ends = |byte: u8| match byte {
+            b' ' | b'\t' | b'\n' | b';' | b')' | b']' | b'}' => true,
+            b'=' => place != Place::Argument,
+            b'!' | b'<' | b'>' | b'~' => place == Place::Condition,
+            _ => false,
+        };
+        let rest = self.rest();
+        let end = rest.bytes().position(|byte| ends(byte) || !byte.is_ascii_graphic() || b"\"$([{\\".contains(&byte));
+        let end = end.unwrap_or(rest.len());
+        if end == 0 || !rest.as_bytes().get(end).is_none_or(|byte| ends(*byte)) {
+            return None;
+        }
+        self.at += end;
+        Some(&rest[..end])
     }
 
     /// An unquoted word, perhaps empty.

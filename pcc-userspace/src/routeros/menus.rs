@@ -1,10 +1,10 @@
 //! The menus, commands and properties of RouterOS, as far as abbreviations and typing errors need them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::LazyLock;
 
-use properties::{ALWAYS, PROPERTIES};
+use properties::{ALWAYS, PROPERTIES, SOMETIMES};
 use tables::{DIRECTORIES, MENUS, MORE_VERBS, ROOT_VERBS, VERBS};
 
 mod properties;
@@ -27,8 +27,7 @@ pub enum Word {
 pub enum Property {
     Known(&'static str),
     Ambiguous(Vec<&'static str>),
-    /// With the known one that looks like it.
-    Unknown(Option<&'static str>),
+    Unknown,
     /// The properties of this menu are not known.
     Unchecked,
 }
@@ -61,18 +60,27 @@ pub fn word(menu: &str, word: &str) -> Word {
 
 /// The full name of the property `name` in the menu `menu`.
 pub fn property(menu: &str, name: &str) -> Property {
-    let Some((properties, complete)) = properties(menu) else { return Property::Unchecked };
-    let known = || properties.iter().chain(&[ALWAYS]).flat_map(|names| names.split_ascii_whitespace());
-    if let Some(exact) = known().find(|known| *known == name) {
+    let Some((known, complete)) = PROPERTY_NAMES.get(menu) else { return Property::Unchecked };
+    let first = known.partition_point(|known| *known < name);
+    if let Some(exact) = known.get(first).filter(|known| **known == name) {
         return Property::Known(exact);
     }
-    let matching: Vec<_> = known().filter(|known| known.starts_with(name)).collect();
+    let mut matching: Vec<_> = known.iter().skip(first).take_while(|known| known.starts_with(name)).copied().collect();
+    if matching.len() > 1 {
+        // Not every command has these.
+        matching.retain(|known| !SOMETIMES.contains(known));
+    }
     match matching.as_slice() {
         [one] => Property::Known(one),
-        [] if complete => Property::Unknown(similar(name, known())),
+        [] if *complete => Property::Unknown,
         [] => Property::Unchecked,
         _ => Property::Ambiguous(matching),
     }
+}
+
+/// The property of the menu `menu` that looks like `name`.
+pub fn similar_property(menu: &str, name: &str) -> Option<&'static str> {
+    similar(name, PROPERTY_NAMES.get(menu)?.0.iter().copied())
 }
 
 /// Whether nothing is known of the menu, not even that it exists.
@@ -99,11 +107,23 @@ impl fmt::Display for Listed<'_> {
 }
 
 /// The menus right below each menu, as last word and full path.
-static CHILDREN: LazyLock<HashMap<&str, Vec<(&str, String)>>> = LazyLock::new(|| {
+static CHILDREN: LazyLock<BTreeMap<&str, Vec<(&str, String)>>> = LazyLock::new(|| {
     let path = |menu: &str, word: &str| if menu.is_empty() { word.to_owned() } else { format!("{menu} {word}") };
     let children =
         |menu, words: &'static str| words.split_ascii_whitespace().map(|word| (word, path(menu, word))).collect();
     MENUS.iter().map(|(menu, words)| (*menu, children(menu, words))).collect()
+});
+
+/// The properties of each menu, sorted, and whether these are all.
+static PROPERTY_NAMES: LazyLock<BTreeMap<&str, (Vec<&str>, bool)>> = LazyLock::new(|| {
+    let names = |properties: &'static [&'static str]| {
+        let mut names: Vec<_> =
+            properties.iter().chain(&[ALWAYS]).flat_map(|names| names.split_ascii_whitespace()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    };
+    PROPERTIES.iter().map(|(menu, properties, complete)| (*menu, (names(properties), *complete))).collect()
 });
 
 fn children(menu: &str) -> &'static [(&'static str, String)] {
@@ -120,12 +140,8 @@ fn verbs(menu: &str) -> &'static [&'static str] {
     }
 }
 
-fn properties(menu: &str) -> Option<(&'static [&'static str], bool)> {
-    PROPERTIES.iter().find(|(known, ..)| *known == menu).map(|(_, properties, complete)| (*properties, *complete))
-}
-
 /// The candidate that `word` becomes by at most two insertions, deletions, replacements or swaps.
-fn similar(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub fn similar(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     const LONGEST: usize = 40;
     if !(4..=LONGEST).contains(&word.len()) {
         return None;

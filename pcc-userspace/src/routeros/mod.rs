@@ -10,6 +10,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 
 use evaluate::Machine;
 use lexer::Parser;
@@ -40,10 +41,10 @@ pub fn read(text: &[u8]) -> Script {
     let mut parser = Parser::new(&source, &notes);
     let mut machine = Machine::new(&source, &notes);
     while let Some(command) = parser.command(None) {
-        machine.top(&command, parser.take_counted());
+        machine.top(&command, &mut parser.state.counted);
     }
-    let (statements, total) = (machine.statements, parser.state.total);
-    let comments = parser.state.comments.iter().map(|at| source.comment(*at)).collect();
+    let (statements, total) = (machine.finish(), parser.state.total);
+    let comments = parser.state.comments().iter().map(|at| source.comment(*at)).collect();
     Script { statements, version: source.version(), comments, notes: notes.into_inner().finish(), total }
 }
 
@@ -117,8 +118,8 @@ pub const BUILT_IN: &str = "built-in";
 pub struct Statement {
     /// The complete command.
     pub span: Span,
-    /// Its menu in full words, such as `["ip", "firewall", "mangle"]`.
-    pub menu: Vec<String>,
+    /// Its menu in full words, such as `["ip", "firewall", "mangle"]`. Commands of a menu share it.
+    pub menu: Arc<[String]>,
     /// `add`, `set`, `remove`, `enable`, `disable`, `move`, `print`, … in full.
     pub verb: String,
     /// Which items a `set`, `remove`, … means.

@@ -1,6 +1,6 @@
 //! Collects notes: one for each kind of damage, and a bounded number of any other kind.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Note, Severity, Span};
 
@@ -36,8 +36,7 @@ impl Notes {
             }
         } else if *count == MOST {
             *count += 1;
-            let message = format!("more than {MOST} notes `{}`: from here on they are left out", note.id);
-            self.list.push(Note { message, fix: None, ..note });
+            self.list.push(Note { message: left_out(note.id), fix: None, ..note });
         }
     }
 
@@ -66,6 +65,24 @@ impl Notes {
         notes.sort_by_key(|note| (note.span.line, note.span.column));
         notes
     }
+}
+
+/// Keeps the first notes of each id and severity of `notes`, and says so.
+pub fn limit(notes: &mut Vec<Note>) {
+    let mut counts: HashMap<_, usize> = HashMap::new();
+    notes.retain_mut(|note| {
+        let count = counts.entry((note.id, note.severity)).or_default();
+        *count += 1;
+        if *count == MOST + 1 {
+            note.message = left_out(note.id);
+            note.fix = None;
+        }
+        *count <= MOST + 1
+    });
+}
+
+fn left_out(id: &str) -> String {
+    format!("more than {MOST} notes `{id}`: from here on they are left out")
 }
 
 /// What is wrong and what to do, for each kind of damage.

@@ -1,10 +1,10 @@
 //! Commands: which menu and verb, what is prose, and where one ends.
 
-use std::collections::BTreeSet;
 use std::mem;
 use std::rc::Rc;
 
 use prose::Run;
+use shared::Shared;
 use syntax::{Block, Command, Kind};
 
 use super::Severity;
@@ -15,10 +15,11 @@ mod arguments;
 mod expression;
 mod path;
 mod prose;
+mod shared;
 pub mod syntax;
 
 /// Commands, arguments and parts of values that are read, so that no text fills the memory.
-const MOST_NODES: usize = 1_500_000;
+const MOST_NODES: usize = 4_000_000;
 
 /// What the parser remembers from command to command.
 #[derive(Default)]
@@ -29,14 +30,15 @@ pub struct State {
     pub split: bool,
     /// The menu was chosen inside a `{ … }` that is closed.
     from_block: Option<usize>,
-    /// The places of the commands that were counted since [`Parser::take_counted`].
-    counted: Vec<(usize, usize)>,
+    /// The places of the commands that were counted since somebody took them.
+    pub counted: Vec<(usize, usize)>,
+    numbered: usize,
     /// Commands so far, understood or not.
     pub total: usize,
     nodes: usize,
     run: Option<Run>,
-    /// Where comments begin. A text may be read twice, so each place counts once.
-    pub comments: BTreeSet<usize>,
+    comments: Vec<usize>,
+    pub shared: Shared,
 }
 
 impl State {
@@ -48,11 +50,26 @@ impl State {
         self.menu = menu;
     }
 
-    /// Counts a command and returns its index since [`Parser::take_counted`].
+    /// Where comments begin.
+    pub fn comments(&self) -> &[usize] {
+        &self.comments
+    }
+
+    /// Adds the place of a comment. A text may be read twice, so each place counts once.
+    pub fn add_comment(&mut self, at: usize) -> bool {
+        let new = match self.comments.last() {
+            Some(last) if *last >= at => self.comments.binary_search(&at).err(),
+            _ => Some(self.comments.len()),
+        };
+        new.map(|place| self.comments.insert(place, at)).is_some()
+    }
+
+    /// Counts a command and returns its index among all.
     pub fn count_command(&mut self, start: usize, end: usize) -> usize {
         self.total += 1;
         self.counted.push((start, end));
-        self.counted.len() - 1
+        self.numbered += 1;
+        self.numbered - 1
     }
 }
 
@@ -83,11 +100,6 @@ impl Parser<'_> {
                 }
             }
         }
-    }
-
-    /// The places of the counted commands since the last time.
-    pub fn take_counted(&mut self) -> Vec<(usize, usize)> {
-        mem::take(&mut self.state.counted)
     }
 
     /// Counts a node; at too many of them the text ends here.
@@ -147,6 +159,14 @@ impl Parser<'_> {
 
     fn relative(&mut self, start: usize, line: &str) -> Option<Command> {
         let name = shape::name(line);
+        if shape::is_usual(line)
+            && let menu = Rc::clone(&self.state.menu)
+            && let Word::Verb(verb) = menus::word(&menu, name)
+        {
+            self.warn_of_block(start);
+            self.at += name.len();
+            return Some(self.menu_command(start, &menu, verb));
+        }
         let behind = line[name.len()..].trim_start();
         if let Some(known) = shape::scripting(name).filter(|_| shape::script_word(name, behind)) {
             self.at += name.len();

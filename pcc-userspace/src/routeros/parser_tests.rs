@@ -23,9 +23,44 @@ fn paths_are_absolute_relative_abbreviated_and_nested() {
         ("/ip route; add", "1:12 /ip route add"),
         ("/sys scr run x", "1:1 /system script run x"),
         ("/ip route rem 0", "1:1 /ip route remove 0"),
+        ("/sys sched dis x", "1:1 /system scheduler disable x"),
+        ("/int eth\nset ether1 l2=1600", "2:1 /interface ethernet set ether1 l2mtu=1600"),
+        ("/int list mem ad int=a list=b", "1:1 /interface list member add interface=a list=b"),
+        ("/ip/fi/addr/ad l=a addr=192.0.2.1", "1:1 /ip firewall address-list add list=a address=192.0.2.1"),
+        ("/ip dhcp-c add int=wan disable=no", "1:1 /ip dhcp-client add interface=wan disabled=no"),
+        ("/rou ta add fib n=a", "1:1 /routing table add fib=yes name=a"),
+        ("/rout ru add act=lookup tab=a", "1:1 /routing rule add action=lookup table=a"),
+        ("/ip dns set allow=yes serv=192.0.2.53", "1:1 /ip dns set allow-remote-requests=yes servers=192.0.2.53"),
+        (
+            "/ipv fi ma\nad ch=prerouting act=mark-routing new-r=a pass=no dst-address-t=!local",
+            "2:1 /ipv6 firewall mangle add chain=prerouting action=mark-routing new-routing-mark=a passthrough=no \
+             dst-address-type=!local",
+        ),
+        (
+            "/ip ro ad dst=0.0.0.0/0 gate=192.0.2.1 dist=2 black",
+            "1:1 /ip route add dst-address=0.0.0.0/0 gateway=192.0.2.1 distance=2 blackhole=yes",
+        ),
+        ("/ip ro\ndis [fi comm=x]", r#"2:1 /ip route disable [/ip route find Some(Equal("comment", "x"))]"#),
     ];
     for (text, expected) in table {
         assert_eq!(statements(text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn capital_letters_are_read_with_a_warning() {
+    let table = [
+        ("/IP ROUTE ADD GATEWAY=192.0.2.1 Distance=2", "1:1 /ip route add gateway=192.0.2.1 distance=2"),
+        ("/ip route\nAdd gateway=192.0.2.1", "2:1 /ip route add gateway=192.0.2.1"),
+        ("/ip route\nSet 0 distance=2", "2:1 /ip route set 0 distance=2"),
+        ("/ip route\nRemove 0", "2:1 /ip route remove 0"),
+        ("/ip route\nDis [ Find comment=X ]", r#"2:1 /ip route disable [/ip route find Some(Equal("comment", "X"))]"#),
+        ("/interface ethernet\nSET ether1 name=wan", "2:1 /interface ethernet set ether1 name=wan"),
+    ];
+    for (text, expected) in table {
+        let (statements, notes) = reading(text);
+        assert_eq!(statements, [expected], "{text}");
+        assert!(notes.len() == 1 && notes[0].ends_with("warning wrong-case"), "{text} {notes:?}");
     }
 }
 
@@ -169,6 +204,9 @@ fn prose_is_told_apart_from_commands() {
     let prose = [
         "Set default gateways for unmarked connections",
         "set the gateways as follows",
+        "Set passthrough as in check-gateway=ping",
+        "Remove 2 of the rules",
+        "Add the following: distance=2",
         "add the following rules:",
         "/ip firewall mangle is where the rules go.",
         "/24 networks are small",

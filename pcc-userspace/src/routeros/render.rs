@@ -17,12 +17,16 @@ const MOST_MARKED: usize = 200;
 /// `notes` about `text`, which `name` calls, each with its line and a blank line behind it; without colours.
 pub fn render(name: &str, text: &[u8], notes: &[Note]) -> String {
     let text = decode(text, &mut Notes::default());
-    let lines: Vec<_> = lines(&text).collect();
+    let (mut rest, mut next) = (lines(&text), 1);
     let renderer = Renderer::plain().term_width(WIDTH);
     let mut out = String::new();
     for note in notes {
         let number = usize::try_from(note.span.line).unwrap_or(usize::MAX);
-        let line = lines.get(number.saturating_sub(1)).copied().unwrap_or_default();
+        if number < next {
+            (rest, next) = (lines(&text), 1);
+        }
+        let line = rest.nth(number.saturating_sub(next)).unwrap_or_default();
+        next = number.saturating_add(1);
         out.push_str(&renderer.render(&[report(name, note, number, line)]));
         out.push_str("\n\n");
     }

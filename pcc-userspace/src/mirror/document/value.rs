@@ -68,9 +68,9 @@ impl Reader {
                 let message = format!("`{key}` is the beginning of {}", Listed(&names));
                 self.error(at, "ambiguous", message, "write the whole name");
             }
-            menus::Property::Unknown(similar) => {
+            menus::Property::Unknown => {
                 let message = format!("`{key}` is no property of `/{menu}`");
-                let fix = similar.map(|similar| format!("perhaps `{similar}`"));
+                let fix = menus::similar_property(menu, key).map(|similar| format!("perhaps `{similar}`"));
                 self.note(Severity::Warning, "unknown-property", at, message, fix.as_deref());
             }
         }

@@ -70,7 +70,7 @@ impl Compiler<'_> {
             let interface = client.interface.replace(['"', '\\', '$'], "");
             let script = read(format!("{BOUND}:local interface \"{interface}\"\n{text}").as_bytes());
             let is_lease = |statement: &&Statement| {
-                statement.menu == ["ip", "route"] && statement.text("gateway").is_some_and(is_lease)
+                *statement.menu == ["ip", "route"] && statement.text("gateway").is_some_and(is_lease)
             };
             for statement in script.statements.iter().filter(is_lease) {
                 self.lease(client, statement);

@@ -152,7 +152,7 @@ impl Compiler<'_> {
             return script.actions.clone();
         }
         for statement in read(text.as_bytes()).statements {
-            if statement.menu != ["system", "script"] || statement.verb != "run" {
+            if *statement.menu != ["system", "script"] || statement.verb != "run" {
                 continue;
             }
             for selector in &statement.items {

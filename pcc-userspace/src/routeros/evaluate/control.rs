@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use super::data::Data;
-use super::variables::forget;
 use super::{Flow, Machine};
 use crate::routeros::Severity;
 use crate::routeros::parser::syntax::{Block, Command, Expression, Given, GivenValue, Kind};
@@ -38,7 +37,7 @@ impl Machine<'_> {
     }
 
     /// Says that the script stops repeating here, if it has run for too long.
-    fn exhausted(&mut self, command: &Command) -> bool {
+    pub fn exhausted(&mut self, command: &Command) -> bool {
         let exhausted = !self.pay(0);
         if exhausted {
             let message = "this repeats for too long and is given up";
@@ -114,7 +113,11 @@ impl Machine<'_> {
                 _ => return Flow::Next,
             },
             Data::Nothing => return Flow::Next,
-            Data::Items(_) | Data::Code(_) | Data::Unknown(_) => {
+            Data::Items(items) => {
+                let pairs = self.loop_names(command).contains(',');
+                return self.each_item(command, items, pairs, block);
+            }
+            Data::Code(_) | Data::Unknown(_) => {
                 self.not_known(command, &value, "list");
                 return Flow::Next;
             }
@@ -140,7 +143,7 @@ impl Machine<'_> {
         names.and_then(|names| names.join(",").ok()).unwrap_or_default()
     }
 
-    fn with_variables(&mut self, command: &Command, values: &[(usize, Data)], block: &[Command]) -> Flow {
+    pub fn with_variables(&mut self, command: &Command, values: &[(usize, Data)], block: &[Command]) -> Flow {
         let names = self.loop_names(command);
         let names: Vec<_> = names.split(',').collect();
         let scope = values.iter().filter_map(|(index, value)| Some((Rc::from(*names.get(*index)?), value.clone())));
@@ -170,7 +173,7 @@ impl Machine<'_> {
     }
 
     /// Says that `command` hangs on what is not known, and skips what is inside.
-    fn not_known(&mut self, command: &Command, value: &Data, what: &str) {
+    pub fn not_known(&mut self, command: &Command, value: &Data, what: &str) {
         let skipped = self.skip(std::slice::from_ref(command));
         let reason = match value {
             Data::Unknown(unknown) => Rc::clone(&unknown.reason),
@@ -196,7 +199,7 @@ impl Machine<'_> {
                     skipped += 1;
                 }
                 Kind::Script("set" | "global") => self.forget(command),
-                Kind::Call(_) => self.globals.values_mut().for_each(forget),
+                Kind::Call(_) => self.forget_globals(),
                 Kind::Script(_) => {}
                 Kind::Block(block) => skipped += self.skip(block),
             }

@@ -32,10 +32,14 @@ pub struct Array {
 }
 
 /// Items of a menu, `None` for all.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Items {
     pub menu: Rc<str>,
     pub condition: Option<Condition>,
+    /// Statements before the `find`.
+    pub since: usize,
+    /// The variable of a loop over the items, which stands for one after the other.
+    pub each: bool,
 }
 
 /// Why a value is not known.

@@ -1,6 +1,7 @@
 //! A command of a menu → [`Statement`].
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Machine;
 use super::data::{Data, Items, Unknown};
@@ -28,6 +29,8 @@ const OF_ITEMS: &[&str] = &[
     "renew",
     "make-static",
 ];
+/// Commands that change nothing.
+const READING: &[&str] = &["export", "find", "get", "monitor", "print"];
 /// Properties in which nobody misses a value of one's own.
 const FREE: &[&str] = &["comment", "name", "password", "service-name", "user"];
 
@@ -38,11 +41,13 @@ impl Machine<'_> {
             return;
         }
         let mut items = Vec::new();
-        let mut arguments = Vec::new();
+        let mut arguments = Vec::with_capacity(command.arguments.len());
+        let mut of_each = false;
         for given in &command.arguments {
             let bare = given.name.is_none() || given.name.as_deref() == Some("numbers");
             if bare && OF_ITEMS.contains(&verb) && items.is_empty() {
                 let data = self.given(given);
+                of_each = matches!(&data, Data::Items(items) if items.each);
                 self.select(given, data, menu, &mut items);
             } else if given.name.is_none() && verb == "move" {
                 arguments.extend(self.argument(given, "destination", menu, verb));
@@ -54,20 +59,49 @@ impl Machine<'_> {
             }
         }
         self.account(number);
+        if self.differs(verb, of_each, &arguments) {
+            let message = format!("`{verb}` runs once for each item that a `find` finds, which only a router can do");
+            self.note(Severity::Warning, "needs-router", command.start, command.end, message);
+            return;
+        }
+        let menu = self.menu(menu);
         self.statements.push(Statement {
             span: self.source.span(command.start, command.end),
-            menu: split(menu),
+            menu,
             verb: verb.to_owned(),
             items,
             arguments,
         });
     }
 
+    /// The words of `menu`, shared with the commands before.
+    fn menu(&mut self, menu: &Rc<str>) -> Arc<[String]> {
+        match &self.last_menu {
+            Some((last, words)) if last == menu => Arc::clone(words),
+            _ => {
+                let words: Arc<[String]> = split(menu).into();
+                self.last_menu = Some((Rc::clone(menu), Arc::clone(&words)));
+                words
+            }
+        }
+    }
+
+    /// Whether a command in a loop over items, which runs once for all of them, would do something else if it ran for one
+    /// after the other.
+    fn differs(&self, verb: &str, of_each: bool, arguments: &[Argument]) -> bool {
+        let numbered = || {
+            let place = arguments.iter().find(|argument| argument.name == "destination");
+            place.is_some_and(|place| !matches!(&place.value, Value::Text(text) if text.parse::<u64>().is_err()))
+        };
+        let same = if of_each { verb != "move" || !numbered() } else { READING.contains(&verb) };
+        self.each.is_some() && !same
+    }
+
     fn flag(&mut self, given: &Given, menu: &str, verb: &str) -> Option<Argument> {
         let Ok(name) = self.given(given).join(",") else { return None };
         let name = match menus::property(menu, &name) {
             Property::Known(known) => known.to_owned(),
-            Property::Unknown(_) | Property::Ambiguous(_) if matches!(verb, "add" | "set") => {
+            Property::Unknown | Property::Ambiguous(_) if matches!(verb, "add" | "set") => {
                 let message = format!("`{}` is no flag of `/{menu}`, and no value is given", shape::excerpt(&name));
                 self.note(Severity::Error, "unknown-word", given.start, given.end, message);
                 return None;
@@ -108,11 +142,12 @@ impl Machine<'_> {
                 let message = format!("`{name}` is the beginning of {}", Listed(&names));
                 self.note(Severity::Error, "ambiguous", given.start, end, message);
             }
-            Property::Unknown(similar) => {
+            Property::Unknown if self.notes.borrow().is_full("unknown-property") => {}
+            Property::Unknown => {
                 let message = format!("`{name}` is no property of `/{menu}`");
                 let note =
                     Note::new(Severity::Warning, "unknown-property", self.source.span(given.start, end), message);
-                let note = match similar {
+                let note = match menus::similar_property(menu, name) {
                     Some(similar) => note.with_fix(format!("perhaps `{similar}`")),
                     None => note,
                 };
@@ -137,8 +172,12 @@ impl Machine<'_> {
                 items.extend(text.split(',').filter(|item| !item.is_empty()).map(selector));
             }
             Data::Text(text) => items.push(selector(&text)),
+            Data::Items(found) if self.are_stale(&found) => {
+                let unknown = Data::unknown("items that were found before other commands changed them");
+                self.select(given, unknown, menu, items);
+            }
             Data::Items(found) => {
-                let Items { menu, condition } = &*found;
+                let Items { menu, condition, .. } = &*found;
                 items.push(Selector::Find { menu: split(menu), condition: condition.clone() });
             }
             Data::Array(array) => {
@@ -158,7 +197,10 @@ impl Machine<'_> {
     /// What a `find` in `menu` finds.
     pub fn find(&mut self, menu: &Rc<str>, test: Option<&Test>, start: usize) -> Data {
         match test.map(|test| self.test(menu, test)).transpose() {
-            Ok(condition) => Data::Items(Rc::new(Items { menu: Rc::clone(menu), condition })),
+            Ok(condition) => {
+                let since = self.statements.len();
+                Data::Items(Rc::new(Items { menu: Rc::clone(menu), condition, since, each: false }))
+            }
             Err(unknown) if unknown.noted => Data::Unknown(unknown),
             Err(Unknown { reason, .. }) => {
                 let message = format!("the condition of this `find` is not understood: {reason}");

@@ -16,7 +16,9 @@ impl Machine<'_> {
                 scope.insert(name, value.unwrap_or(Data::Nothing));
             }
         } else if let Some(value) = value {
-            self.globals.insert(name, value);
+            let value = if self.each.is_some() { left_behind() } else { value };
+            let before = self.globals.insert(name, value);
+            self.carried |= !matches!(before, Some(Data::Unknown(_)));
         } else {
             self.globals.entry(name).or_insert(Data::Nothing);
         }
@@ -58,9 +60,22 @@ impl Machine<'_> {
     }
 
     fn store(&mut self, name: &str, value: Data) -> bool {
-        let scopes = self.scopes.iter_mut().rev();
-        let place = scopes.chain([&mut self.globals]).find_map(|scope| scope.get_mut(name));
-        place.map(|place| *place = value).is_some()
+        let each = self.each;
+        let Some((place, index)) = self.places(name).next() else { return false };
+        if is_outside(each, index) {
+            let known = !matches!(place, Data::Unknown(_));
+            *place = left_behind();
+            self.carried |= known;
+        } else {
+            *place = value;
+        }
+        true
+    }
+
+    /// The variables called `name`, those that hide others first, with the number of their scope if they are local.
+    fn places(&mut self, name: &str) -> impl Iterator<Item = (&mut Data, Option<usize>)> {
+        let scopes = self.scopes.iter_mut().enumerate().rev().map(|(index, scope)| (scope, Some(index)));
+        scopes.chain([(&mut self.globals, None)]).filter_map(move |(scope, index)| Some((scope.get_mut(name)?, index)))
     }
 
     pub fn variable(&mut self, name: &str, at: usize) -> Data {
@@ -82,16 +97,36 @@ impl Machine<'_> {
             },
             _ => return,
         };
-        for scope in self.scopes.iter_mut().chain([&mut self.globals]) {
-            if let Some(value) = scope.get_mut(&name) {
-                forget(value);
-            }
+        let each = self.each;
+        let mut carried = false;
+        for (value, index) in self.places(&name) {
+            carried |= forget(value) && is_outside(each, index);
+        }
+        self.carried |= carried;
+    }
+
+    /// Forgets the global variables, which a function that is skipped may set.
+    pub fn forget_globals(&mut self) {
+        for value in self.globals.values_mut() {
+            self.carried |= forget(value);
         }
     }
 }
 
-pub fn forget(value: &mut Data) {
-    if !matches!(value, Data::Code(_)) {
+/// Forgets a value, unless it is a function; whether it was known.
+fn forget(value: &mut Data) -> bool {
+    let known = !matches!(value, Data::Code(_) | Data::Unknown(_));
+    if known {
         *value = Data::unknown("set by commands that are skipped");
     }
+    known
+}
+
+/// Whether the scope `index`, or the global one, is outside of the loop over items around which there are `each` scopes.
+fn is_outside(each: Option<usize>, index: Option<usize>) -> bool {
+    each.is_some_and(|outside| index.is_none_or(|index| index < outside))
+}
+
+fn left_behind() -> Data {
+    Data::unknown("set in a loop over items")
 }

@@ -81,8 +81,16 @@ pub fn may_precede_comment(byte: u8) -> bool {
 
 /// The word that the text begins with, in the sense of menus, commands and properties.
 pub fn name(text: &str) -> &str {
-    let end = text.find(|next: char| !next.is_ascii_alphanumeric() && !"-._\u{2013}".contains(next));
-    &text[..end.unwrap_or(text.len())]
+    let mut end = 0;
+    while let Some(byte) = text.as_bytes().get(end) {
+        end += match byte {
+            b'-' | b'.' | b'_' => 1,
+            byte if byte.is_ascii_alphanumeric() => 1,
+            _ if text[end..].starts_with('\u{2013}') => '\u{2013}'.len_utf8(),
+            _ => break,
+        };
+    }
+    &text[..end]
 }
 
 /// Whether the text begins with `name=`.
@@ -109,6 +117,22 @@ pub fn script_word(word: &str, behind: &str) -> bool {
         "local" | "global" => words.nth(1).is_some_and(|second| value(second) || second.parse::<i64>().is_ok()),
         _ => false,
     }
+}
+
+/// Whether what stands behind the word of a command says which items it means, as prose hardly does.
+pub fn chooses(behind: &str) -> bool {
+    let end = behind.find([' ', '\t', ';']).unwrap_or(behind.len());
+    let (first, rest) = (&behind[..end], behind[end..].trim_start());
+    let numbers = !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit() || byte == b',');
+    behind.starts_with(['[', '$', '*'])
+        || (numbers && rest.is_empty())
+        || (is_assignment(rest) && !behind.trim_end().ends_with(['.', ':', '!', '?']))
+}
+
+/// Whether the line is a command as exports have them, which nothing else looks like: `add name=…`, `set name=…`.
+pub fn is_usual(line: &str) -> bool {
+    let rest = line.strip_prefix("add ").or_else(|| line.strip_prefix("set "));
+    rest.is_some_and(|rest| is_assignment(rest.trim_start()))
 }
 
 /// Whether a line that is expected to continue a command surely begins another one.
@@ -166,14 +190,20 @@ pub fn is_printed_header(line: &str) -> bool {
 
 /// Whether the rest of a line behind a command's word reads like English: several bare words, nothing that assigns.
 pub fn is_prose(rest: &str) -> bool {
+    if rest.contains(['=', '[', '{', '$', '"', '*', '~']) {
+        return false;
+    }
     let words = rest.split_whitespace().count();
-    let plain = !rest.contains(['=', '[', '{', '$', '"', '*', '~']);
-    plain && (words >= 3 || (words >= 1 && rest.trim_end().ends_with(['.', ':', '?', '!'])))
+    words >= 3 || (words >= 1 && rest.trim_end().ends_with(['.', ':', '?', '!']))
 }
 
 /// What `text` stands in for, if it is a placeholder of a published configuration.
 pub fn is_placeholder(text: &str) -> bool {
     const DYNAMIC: [&str; 8] = ["pppoe-", "pptp-", "l2tp-", "sstp-", "ovpn-", "ppp-", "ipsec-", "dhcp-"];
+    // A cheap look first, because nearly no value is one.
+    if !text.bytes().any(|byte| matches!(byte, b'x' | b'X' | b'y' | b'Y' | b'<' | b'[')) {
+        return false;
+    }
     let text = text.trim();
     if let Some((inside, _)) = text.strip_prefix('<').and_then(|rest| rest.split_once('>')) {
         return !inside.is_empty() && !DYNAMIC.iter().any(|prefix| inside.starts_with(prefix));

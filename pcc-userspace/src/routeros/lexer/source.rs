@@ -1,6 +1,7 @@
 //! Bytes → text with `\n` line ends, and the way back from a place in it to line and column of the original.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use super::damage::{self, Trim};
 use crate::routeros::notes::Notes;
@@ -9,7 +10,9 @@ use crate::routeros::{Comment, Note, Severity, Span};
 /// Bytes that are read: more than 200,000 address-list entries.
 pub const MOST_BYTES: usize = 16 << 20;
 /// Bytes between two marks, so that a place is found in constant time however long its line is.
-const STRIDE: usize = 64;
+const STRIDE: usize = 16;
+/// Marks that are tried one by one before all are searched.
+const NEAR: usize = 32;
 /// A span's length is counted up to here.
 const MOST_LENGTH: usize = 4096;
 
@@ -19,12 +22,14 @@ pub struct Source {
     /// With `\n` line ends.
     pub text: String,
     marks: Vec<Mark>,
+    /// The mark that was found last: places are asked for nearly in their order.
+    near: Cell<usize>,
 }
 
 /// Where a byte of the text was in the original.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
-    offset: usize,
+    offset: u32,
     line: u32,
     column: u32,
 }
@@ -58,12 +63,15 @@ impl Source {
     }
 
     fn push(&mut self, part: &str, line: u32, first_column: u32, notes: &mut Notes) {
+        if part.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t') && byte != b'&') {
+            return self.push_plain(part, line, first_column);
+        }
         let mut column = first_column;
         let mut moved = column != 1;
         let mut at = 0;
         while let Some(character) = part[at..].chars().next() {
-            if moved || self.marks.last().is_none_or(|mark| self.text.len() - mark.offset >= STRIDE) {
-                self.marks.push(Mark { offset: self.text.len(), line, column });
+            if moved || self.text.len() >= self.next_mark() {
+                self.mark(self.text.len(), line, column);
                 moved = false;
             }
             let (mut kept, mut length, mut columns) = (Some(character), character.len_utf8(), 1);
@@ -96,19 +104,52 @@ impl Source {
         }
     }
 
+    /// [`Self::push`] of a part in which each byte is a character that stays.
+    fn push_plain(&mut self, part: &str, line: u32, first_column: u32) {
+        let first = self.text.len();
+        let mut at = if first_column == 1 { self.next_mark().max(first) } else { first };
+        while at < first + part.len() {
+            self.mark(at, line, first_column + u32::try_from(at - first).unwrap_or(0));
+            at = self.next_mark();
+        }
+        self.text.push_str(part);
+    }
+
+    fn mark(&mut self, offset: usize, line: u32, column: u32) {
+        self.marks.push(Mark { offset: u32::try_from(offset).unwrap_or(u32::MAX), line, column });
+    }
+
+    /// Where the next mark is due.
+    fn next_mark(&self) -> usize {
+        self.marks.last().map_or(0, |mark| usize::try_from(mark.offset).unwrap_or(usize::MAX) + STRIDE)
+    }
+
     /// The place of the bytes `start..end`; its length ends with the first line.
     pub fn span(&self, start: usize, end: usize) -> Span {
         let start = start.min(self.text.len());
-        let index = self.marks.partition_point(|mark| mark.offset <= start);
-        let mark = index.checked_sub(1).and_then(|index| self.marks.get(index)).copied();
-        let mark = mark.unwrap_or(Mark { offset: 0, line: 1, column: 1 });
+        let mark = self.mark_before(start);
         let (mut line, mut column) = (mark.line, mark.column);
-        for character in self.text.get(mark.offset..start).unwrap_or_default().chars() {
+        let offset = usize::try_from(mark.offset).unwrap_or(usize::MAX);
+        for character in self.text.get(offset..start).unwrap_or_default().chars() {
             (line, column) = if character == '\n' { (line + 1, 1) } else { (line, column + 1) };
         }
         let rest = self.text.get(start..end.max(start)).unwrap_or_default();
-        let length = rest.chars().take(MOST_LENGTH).take_while(|character| *character != '\n').count();
-        Span { line, column, length: u32::try_from(length.max(1)).unwrap_or(1) }
+        let seen = &rest[..rest.floor_char_boundary(4 * MOST_LENGTH)];
+        let length = seen.split('\n').next().unwrap_or_default().chars().count().clamp(1, MOST_LENGTH);
+        Span { line, column, length: u32::try_from(length).unwrap_or(1) }
+    }
+
+    /// The last mark that is not behind `start`.
+    fn mark_before(&self, start: usize) -> Mark {
+        let holds = |mark: &Mark| usize::try_from(mark.offset).is_ok_and(|offset| offset <= start);
+        let near = self.marks.get(self.near.get()..).unwrap_or_default();
+        let index = match near.iter().take(NEAR).position(|mark| !holds(mark)) {
+            Some(behind @ 1..) => self.near.get() + behind,
+            _ => self.marks.partition_point(holds),
+        };
+        let Some(index) = index.checked_sub(1) else { return Mark { offset: 0, line: 1, column: 1 } };
+        self.near.set(index);
+        self.marks.get(index).copied().unwrap_or(Mark { offset: 0, line: 1, column: 1 })
     }
 
     /// The comment whose `#` is the byte `at`.
@@ -132,7 +173,7 @@ pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
-        let Some(end) = text.find(['\n', '\r']) else {
+        let Some(end) = text.bytes().position(|byte| matches!(byte, b'\n' | b'\r')) else {
             rest = None;
             return (!text.is_empty()).then_some(text);
         };

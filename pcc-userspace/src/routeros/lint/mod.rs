@@ -62,30 +62,42 @@ pub fn lint(script: &Script, model: &Model, detected: &Detected) -> Vec<Note> {
 
 /// The beginning of a model that is too long for checks that compare everything with everything; `None` if it is not.
 fn shortened(model: &Model, findings: &mut Findings) -> Option<Model> {
-    let mut model = model.clone();
-    let mut long = None;
-    for rules in [&mut model.mangle, &mut model.nat, &mut model.filter, &mut model.raw] {
-        long = long.or(rules.get(MOST_ITEMS).map(Rule::span));
-        rules.truncate(MOST_ITEMS);
+    fn first<T: Clone>(items: &[T]) -> Vec<T> {
+        items.iter().take(MOST_ITEMS).cloned().collect()
     }
-    long = long.or(model.routes.get(MOST_ITEMS).map(Route::span));
-    model.routes.truncate(MOST_ITEMS);
-    let others = [model.addresses.len(), model.members.len(), model.netwatch.len(), model.interfaces.len()];
-    if others.iter().any(|length| *length > MOST_ITEMS) {
-        long = long.or(Some(Span::default()));
-    }
-    model.addresses.truncate(MOST_ITEMS);
-    model.members.truncate(MOST_ITEMS);
-    model.netwatch.truncate(MOST_ITEMS);
-    model.interfaces.truncate(MOST_ITEMS);
-    model.scripts.truncate(MOST_ITEMS);
-    let span = long?;
+    let rules = [&model.mangle, &model.nat, &model.filter, &model.raw].into_iter();
+    let long = rules.filter_map(|rules| rules.get(MOST_ITEMS).map(Rule::span)).next();
+    let long = long.or_else(|| model.routes.get(MOST_ITEMS).map(Route::span));
+    let others =
+        [model.addresses.len(), model.members.len(), model.netwatch.len(), model.interfaces.len(), model.scripts.len()];
+    let span = long.or_else(|| others.iter().any(|length| *length > MOST_ITEMS).then(Span::default))?;
     findings.warning(
         "lint-limit",
         span,
         format!("a menu has more than {MOST_ITEMS} items; mistakes are looked for in the first ones"),
     );
-    Some(model)
+    Some(Model {
+        interfaces: first(&model.interfaces),
+        members: first(&model.members),
+        addresses: first(&model.addresses),
+        routes: first(&model.routes),
+        mangle: first(&model.mangle),
+        nat: first(&model.nat),
+        filter: first(&model.filter),
+        raw: first(&model.raw),
+        netwatch: first(&model.netwatch),
+        scripts: first(&model.scripts),
+        bridge_ports: model.bridge_ports.clone(),
+        lists: model.lists.clone(),
+        tables: model.tables.clone(),
+        rules: model.rules.clone(),
+        vrfs: model.vrfs.clone(),
+        address_lists: model.address_lists.clone(),
+        clients: model.clients.clone(),
+        profiles: model.profiles.clone(),
+        settings: model.settings.clone(),
+        read: model.read.clone(),
+    })
 }
 
 /// Collects notes.

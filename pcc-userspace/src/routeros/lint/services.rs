@@ -138,9 +138,12 @@ fn captive(facts: &Facts<'_>, findings: &mut Findings) {
 /// Commands that remove what they did not make.
 pub(super) fn untrusted(script: &Script, findings: &mut Findings) {
     for statement in &script.statements {
-        let menu = statement.menu.join(" ");
         let all = statement.items.iter().any(|item| matches!(item, Selector::Find { condition: None, .. }));
-        if statement.verb == "remove" && all && scope(&menu) != Scope::Outside {
+        if statement.verb == "remove"
+            && all
+            && let menu = statement.menu.join(" ")
+            && scope(&menu) != Scope::Outside
+        {
             findings.warning(
                 "lint-7.30",
                 statement.span,

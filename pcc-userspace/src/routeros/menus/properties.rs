@@ -3,6 +3,9 @@
 /// Properties that many menus share.
 pub const ALWAYS: &str = "comment copy-from disabled numbers place-before";
 
+/// Those of [`ALWAYS`] that only some commands take.
+pub const SOMETIMES: &[&str] = &["copy-from", "numbers", "place-before"];
+
 const MATCHERS: &str = "action address-list address-list-timeout chain connection-bytes connection-limit \
     connection-mark connection-nat-state connection-rate connection-state connection-type content dscp dst-address \
     dst-address-list dst-address-type dst-limit dst-port fragment headers hop-limit hotspot icmp-options \

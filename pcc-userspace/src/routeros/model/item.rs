@@ -133,10 +133,13 @@ impl Item {
     fn comparable(&self, name: &str) -> Option<&str> {
         const LIVE: [&str; 8] =
             ["active", "inactive", "running", "invalid", "bound", "status", "actual-interface", "gateway-status"];
-        if LIVE.contains(&name) || self.lost(name) {
-            return None;
-        }
-        Some(match (self.text(name), name) {
+        let written = match self.property(name).map(|property| &property.value) {
+            _ if LIVE.contains(&name) => return None,
+            Some(Value::Missing | Value::Unknown(_)) => return None,
+            Some(Value::Text(text)) if !text.is_empty() => Some(text.as_str()),
+            _ => None,
+        };
+        Some(match (written, name) {
             (Some(text), _) => text,
             (None, "disabled" | "dynamic" | "default") => "no",
             (None, "static") => "yes",

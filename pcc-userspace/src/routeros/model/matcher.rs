@@ -102,7 +102,8 @@ pub enum Test {
     Random(u8),
     /// Differentiated services code point.
     Dscp(u8),
-    /// Time to live or hop limit, as written: `equal:N`, `less-than:N`, …
+    /// Time to live, or hop limit, as written: `N`, `equal:N`, `not-equal:N`, `less-than:N` or `greater-than:N`, with `N` up
+    /// to 255.
     Ttl(String),
     /// A matcher that is kept as text.
     Other {
@@ -245,7 +246,7 @@ pub fn read(property: &Property) -> Reading {
         "nth" => nth(text),
         "random" => text.parse().ok().filter(|percent| (1..=99).contains(percent)).map(Test::Random),
         "dscp" => text.parse().ok().filter(|dscp| *dscp < 64).map(Test::Dscp),
-        "ttl" | "hop-limit" => Some(Test::Ttl(owned)),
+        "ttl" | "hop-limit" => is_ttl(text).then_some(Test::Ttl(owned)),
         _ if KEPT.contains(&name) => Some(Test::Other { name: name.to_owned(), value: owned }),
         _ => return Reading::NotAMatcher,
     };
@@ -279,6 +280,11 @@ fn connection_state(word: &str) -> Option<ConnectionState> {
         "untracked" => ConnectionState::Untracked,
         _ => return None,
     })
+}
+
+fn is_ttl(text: &str) -> bool {
+    let (relation, value) = text.split_once(':').unwrap_or(("equal", text));
+    ["equal", "not-equal", "less-than", "greater-than"].contains(&relation) && value.parse::<u8>().is_ok()
 }
 
 fn icmp(text: &str) -> Option<Test> {

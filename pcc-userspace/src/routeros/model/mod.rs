@@ -5,16 +5,19 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{Note, Script, Span};
+pub(super) use change::is_reference;
 use interface::{Address, Interface, InterfaceList, Member};
 use item::Item;
 use route::{Route, RoutingRule, Table};
 use rule::Rule;
 use service::{Client, Netwatch, StoredScript};
 use store::Store;
-use values::AddressRange;
+use values::{AddressRange, duration};
 
+mod change;
 pub mod interface;
 pub mod item;
 pub mod matcher;
@@ -93,6 +96,8 @@ pub struct ListEntry {
     pub addresses: Option<AddressRange>,
     /// As written.
     pub text: String,
+    /// How long it stays in the list; `None` for ever.
+    pub timeout: Option<Duration>,
     /// Switched off.
     pub disabled: bool,
 }
@@ -104,8 +109,8 @@ pub struct Built {
     pub model: Model,
     /// About statements that were not, or not fully, applied.
     pub notes: Vec<Note>,
-    /// Where the statements stand that were applied.
-    pub applied: HashSet<Span>,
+    /// Where the statements stand that were applied, in the order of the text, each once.
+    pub applied: Vec<Span>,
 }
 
 impl Family {
@@ -198,6 +203,7 @@ impl Model {
             family,
             addresses: AddressRange::parse(text),
             text: text.to_owned(),
+            timeout: item.text("timeout").and_then(duration).filter(|time| !time.is_zero()),
             disabled: item.disabled(),
         };
         self.address_lists.entry(list.to_owned()).or_default().push(entry);

@@ -9,6 +9,7 @@ use super::Family;
 use super::item::Item;
 use super::matcher::{self, Matcher, Reading, Test};
 use super::values::{AddressRange, Pcc, duration, range};
+use crate::routeros::menus::similar;
 use crate::routeros::{Note, Severity, Span};
 
 /// One rule of a firewall menu.
@@ -112,6 +113,11 @@ impl Rule {
                 }
                 Reading::Absent => {}
             }
+        }
+        if let Some(text) = item.text("action")
+            && let Some(meant) = misspelt(text)
+        {
+            bad(item.place("action"), "value-bad", format!("`{text}` is no action; perhaps `{meant}`"));
         }
         let action = action(&item).unwrap_or_else(|property| {
             let name = item.text("action").unwrap_or("accept").to_owned();
@@ -218,6 +224,20 @@ fn action(item: &Item) -> Result<Action, &'static str> {
         "redirect" => Action::Redirect(translation(item)?),
         other => Action::Other(other.to_owned()),
     })
+}
+
+/// The action that `text` looks like, if it is none.
+fn misspelt(text: &str) -> Option<&'static str> {
+    const ACTIONS: &str = "accept add-dst-to-address-list add-src-to-address-list change-dscp change-hop-limit change-mss \
+        change-ttl clear-df dnpt drop dst-nat endpoint-independent-nat fasttrack-connection jump log mark-connection \
+        mark-packet mark-routing masquerade netmap notrack passthrough redirect reject return route same set-priority \
+        sniff-pc sniff-tzsp snpt socksify src-nat strip-ipv4-options tarpit";
+    let actions = || ACTIONS.split_ascii_whitespace();
+    if actions().any(|action| action == text) {
+        return None;
+    }
+    let lower = text.to_ascii_lowercase();
+    actions().find(|action| *action == lower).or_else(|| similar(&lower, actions()))
 }
 
 /// RouterOS masks the host bits away; whoever wrote them may have meant one host.

@@ -1,15 +1,14 @@
 //! Which items a command means: by number, by name, by `find`.
 
+use std::rc::Rc;
+
 use super::item::Item;
 use super::scope::{holds_interfaces, is_port};
-use super::store::Store;
+use super::store::{Found, Store};
 use crate::routeros::{Condition, Selector, Severity, Span, Statement};
 
-/// Items that all `find`s of a text together may look at, so that a hostile text ends soon.
-const BUDGET: usize = 10_000_000;
-
-/// Which items of which menu.
-type Found = Vec<(String, usize)>;
+/// What it costs to try a condition on an item, measured in items of which the name is looked at.
+const TRY: usize = 4;
 
 impl Store {
     /// The items that `statement` means; `None`, with a note, if the text alone cannot tell.
@@ -18,7 +17,7 @@ impl Store {
         for selector in &statement.items {
             match selector {
                 Selector::Name(name) => match self.named(menu, name, statement.span) {
-                    Some(place) => found.push(place),
+                    Some((menu, at)) => found.push((menu.into(), vec![at])),
                     None => return self.absent(menu, statement, &format!("`{name}` names nothing in this text")),
                 },
                 Selector::Id(id) => {
@@ -28,41 +27,46 @@ impl Store {
                 Selector::Find { menu: searched, condition } => {
                     let searched = searched.join(" ");
                     let searched = if searched.is_empty() { menu.to_owned() } else { searched };
-                    let places = self.find(&searched, condition.as_ref(), statement)?;
-                    found.extend(places);
+                    found.extend(self.find(&searched, condition.as_ref(), statement)?);
                 }
             }
         }
-        found.dedup();
         Some(found)
     }
 
     fn find(&mut self, menu: &str, condition: Option<&Condition>, statement: &Statement) -> Option<Found> {
         let mut found = Found::new();
-        let menus: Vec<String> = match menu {
-            "interface" => self.menus.keys().filter(|menu| holds_interfaces(menu)).cloned().collect(),
-            menu => vec![menu.to_owned()],
+        let menus: Vec<Rc<str>> = match menu {
+            "interface" => {
+                self.menus.keys().filter(|menu| holds_interfaces(menu)).map(|menu| menu.as_str().into()).collect()
+            }
+            menu => vec![menu.into()],
         };
         for menu in menus {
-            for (at, item) in self.menus.get(&menu).into_iter().flatten().enumerate() {
-                self.looked_at += 1;
-                let held = match condition {
-                    None => Some(true),
-                    Some(_) if self.looked_at > BUDGET => None,
-                    Some(condition) => item.satisfies(condition, &mut self.expressions),
-                };
-                match held {
-                    Some(true) => found.push((menu.clone(), at)),
+            let length = self.menus.get(&*menu).map_or(0, Vec::len);
+            if condition.is_some() && !self.pay(TRY * length) {
+                return self.absent(&menu, statement, "");
+            }
+            let mut places = Vec::new();
+            for (at, item) in self.menus.get(&*menu).into_iter().flatten().enumerate() {
+                match condition.map_or(Some(true), |condition| item.satisfies(condition, &mut self.expressions)) {
+                    Some(true) => places.push(at),
                     Some(false) => {}
                     None => return self.absent(&menu, statement, "only the running router can answer this `find`"),
                 }
+            }
+            if !places.is_empty() {
+                found.push((menu, places));
             }
         }
         if found.is_empty()
             && let Some(condition) = condition
         {
             return match port(condition).filter(|_| holds_interfaces(menu)) {
-                Some(name) => Some(vec![self.built_in_port(menu, name, statement.span)]),
+                Some(name) => {
+                    let (menu, at) = self.built_in_port(menu, name, statement.span);
+                    Some(vec![(menu.into(), vec![at])])
+                }
                 None => self.absent(menu, statement, "nothing in this text matches the `find`"),
             };
         }
@@ -72,13 +76,15 @@ impl Store {
     /// The item with the number or name `name`.
     fn named(&mut self, menu: &str, name: &str, span: Span) -> Option<(String, usize)> {
         if menu == "interface" {
-            let known = self.menus.iter().filter(|(menu, _)| holds_interfaces(menu)).find_map(|(menu, items)| {
-                Some((menu.clone(), items.iter().position(|item| item.text("name") == Some(name))?))
-            });
-            return known.or_else(|| is_port(name).then(|| self.built_in_port(menu, name, span)));
+            let menus: Vec<_> = self.menus.keys().filter(|menu| holds_interfaces(menu)).cloned().collect();
+            let known = menus.into_iter().find_map(|menu| self.called(&menu, name).map(|at| (menu, at)));
+            return known.or_else(|| (is_port(name) && self.pay(0)).then(|| self.built_in_port(menu, name, span)));
         }
         if let Some(at) = self.numbered(menu, name) {
             return Some((menu.to_owned(), at));
+        }
+        if !self.pay(0) {
+            return None;
         }
         if holds_interfaces(menu) && is_port(name) {
             return Some(self.built_in_port(menu, name, span));
@@ -91,12 +97,18 @@ impl Store {
         None
     }
 
-    pub(super) fn numbered(&self, menu: &str, text: &str) -> Option<usize> {
-        let items = self.menus.get(menu)?;
-        items
-            .iter()
-            .position(|item| item.text("name") == Some(text))
-            .or_else(|| text.parse().ok().filter(|at| *at < items.len()))
+    /// The item with the name or number `text`.
+    pub(super) fn numbered(&mut self, menu: &str, text: &str) -> Option<usize> {
+        let length = self.menus.get(menu)?.len();
+        let called = self.called(menu, text);
+        called.or_else(|| text.parse().ok().filter(|at| *at < length && self.pay(0)))
+    }
+
+    /// The item with the name `name`; `None` also if the text has looked at too many items.
+    fn called(&mut self, menu: &str, name: &str) -> Option<usize> {
+        let length = self.menus.get(menu)?.len();
+        self.pay(length).then_some(())?;
+        self.menus.get(menu)?.iter().position(|item| item.text("name") == Some(name))
     }
 
     fn built_in_port(&mut self, menu: &str, name: &str, span: Span) -> (String, usize) {
@@ -106,7 +118,9 @@ impl Store {
         (menu.to_owned(), items.len() - 1)
     }
 
-    fn absent(&mut self, menu: &str, statement: &Statement, reason: &str) -> Option<Found> {
+    /// Notes that `statement` is not applied, for this reason or because the text has looked at too many items.
+    pub(super) fn absent(&mut self, menu: &str, statement: &Statement, reason: &str) -> Option<Found> {
+        let reason = if self.pay(0) { reason } else { "the commands of this text look at too many items" };
         let decides = ["mangle", "nat", "route"].iter().any(|word| menu.ends_with(word)) && statement.verb != "remove";
         let severity = if decides { Severity::Warning } else { Severity::Info };
         let message = format!("`{}` in `/{menu}` is not applied: {reason}", statement.verb);

@@ -1,10 +1,13 @@
 //! Runs a script's commands over its own items.
 
 use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
 
+use super::change::mention;
 use super::item::{Expressions, Item};
 use super::scope::{Scope, holds_interfaces, scope};
-use crate::routeros::{Argument, BUILT_IN, Note, Script, Selector, Severity, Span, Statement, Value};
+use crate::routeros::{Argument, BUILT_IN, Note, Script, Severity, Span, Statement, Value};
 
 /// The items of every menu after the script has run.
 #[derive(Debug, Default)]
@@ -12,25 +15,48 @@ pub struct Store {
     pub(super) menus: BTreeMap<String, Vec<Item>>,
     /// About commands that were not, or not fully, applied.
     pub notes: Vec<Note>,
-    /// Where the commands stand that were applied.
-    pub applied: HashSet<Span>,
+    /// Where the commands stand that were applied, in the order of the text.
+    pub applied: Vec<Span>,
     outside: BTreeMap<String, (Span, usize)>,
-    mentioned: HashSet<String>,
+    pub(super) mentioned: HashSet<String>,
     pub(super) expressions: Expressions,
     pub(super) looked_at: usize,
 }
+
+/// Items that a command means: menus, and places in them.
+pub(super) type Found = Vec<(Rc<str>, Vec<usize>)>;
+
+/// Items that all commands of a text together may look at, so that a hostile text ends soon.
+const BUDGET: usize = 40_000_000;
+/// Menus that are left out, of which each gets a note.
+const MOST_OUTSIDE: usize = 1000;
+/// Items that are moved at the cost of one that is looked at.
+const MOVES: usize = 16;
 
 impl Store {
     /// Runs the statements of `script` in their order.
     pub fn run(script: &Script) -> Self {
         let mut store = Self::default();
+        let (mut menu, mut of, mut before) = (String::new(), Scope::Outside, None);
         for statement in &script.statements {
-            store.apply(statement);
+            if before.is_none_or(|before| !Arc::ptr_eq(before, &statement.menu)) {
+                menu = statement.menu.join(" ");
+                of = scope(&menu);
+                before = Some(&statement.menu);
+            }
+            store.apply(&menu, of, statement);
         }
-        for (menu, (span, count)) in std::mem::take(&mut store.outside) {
-            let message =
-                format!("menu `/{menu}` is not taken over ({count} command{})", if count == 1 { "" } else { "s" });
+        store.applied.sort_unstable();
+        store.applied.dedup();
+        let outside = std::mem::take(&mut store.outside);
+        let more = outside.len().saturating_sub(MOST_OUTSIDE);
+        for (menu, (span, count)) in outside.into_iter().take(MOST_OUTSIDE) {
+            let commands = if count == 1 { "command" } else { "commands" };
+            let message = format!("menu `/{menu}` is not taken over ({count} {commands})");
             store.notes.push(Note::new(Severity::Info, "out-of-scope", span, message));
+        }
+        if let (1.., Some(statement)) = (more, script.statements.last()) {
+            store.note(Severity::Info, "out-of-scope", statement, format!("{more} more menus are not taken over"));
         }
         store
     }
@@ -52,24 +78,26 @@ impl Store {
             .collect()
     }
 
-    fn apply(&mut self, statement: &Statement) {
-        let menu = statement.menu.join(" ");
-        let scope = scope(&menu);
+    fn apply(&mut self, menu: &str, scope: Scope, statement: &Statement) {
         if matches!(scope, Scope::Outside | Scope::Read) {
-            let entry = self.outside.entry(menu.clone()).or_insert((statement.span, 0));
-            entry.1 += 1;
+            match self.outside.get_mut(menu) {
+                Some((_, count)) => *count += 1,
+                None => {
+                    self.outside.insert(menu.to_owned(), (statement.span, 1));
+                }
+            }
         }
         if scope == Scope::Outside {
             return;
         }
         let understood = match statement.verb.as_str() {
-            "add" => self.add(&menu, statement),
-            BUILT_IN => self.built_in(&menu, statement),
-            "set" | "comment" | "unset" => self.set(&menu, scope, statement),
-            "remove" => self.remove(&menu, statement),
-            "enable" => self.switch(&menu, statement, "no"),
-            "disable" => self.switch(&menu, statement, "yes"),
-            "move" => self.shift(&menu, statement),
+            "add" => self.add(menu, statement),
+            BUILT_IN => self.built_in(menu, statement),
+            "set" | "comment" | "unset" => self.set(menu, scope, statement),
+            "remove" => self.remove(menu, statement),
+            "enable" => self.switch(menu, statement, "no"),
+            "disable" => self.switch(menu, statement, "yes"),
+            "move" => self.shift(menu, statement),
             "print" | "export" | "find" | "get" => true,
             verb => {
                 self.note(Severity::Info, "verb-ignored", statement, format!("`{verb}` changes no configuration"));
@@ -77,7 +105,7 @@ impl Store {
             }
         };
         if understood && scope != Scope::Read {
-            self.applied.insert(statement.span);
+            self.applied.push(statement.span);
         }
     }
 
@@ -96,14 +124,18 @@ impl Store {
         }
         item.span = statement.span;
         item.built_in = false;
+        item.properties.reserve(statement.arguments.len());
         statement.arguments.iter().for_each(|argument| item.set(argument));
         item.properties.retain(|property| property.name != "copy-from" && property.name != "place-before");
         let at = match statement.argument("place-before") {
             None => None,
             Some(Argument { value: Value::Text(text), .. }) => {
-                let at = self.numbered(menu, text);
+                let at = self.numbered(menu, text).filter(|at| self.pay_moves(menu, *at));
                 // Number 0 is the first rule of the text, whether or not the router has others before it.
-                if at.is_none() && text != "0" {
+                if at.is_none() && !self.pay(0) {
+                    let message = "the commands of this text look at too many items; the rule is added last";
+                    self.note(Severity::Warning, "not-in-text", statement, message.into());
+                } else if at.is_none() && text != "0" {
                     let message = format!("`place-before={text}` names nothing in this text; the rule is added last");
                     self.note(Severity::Warning, "not-in-text", statement, message);
                 }
@@ -115,10 +147,24 @@ impl Store {
                 None
             }
         };
-        self.mention(&item);
-        let items = self.menus.entry(menu.to_owned()).or_default();
+        mention(&item, &mut self.mentioned);
+        let items = self.items(menu);
         items.insert(at.unwrap_or(items.len()), item);
         true
+    }
+
+    /// The items of a menu, which may be new.
+    pub(super) fn items(&mut self, menu: &str) -> &mut Vec<Item> {
+        if !self.menus.contains_key(menu) {
+            self.menus.insert(menu.to_owned(), Vec::new());
+        }
+        self.menus.entry(menu.to_owned()).or_default()
+    }
+
+    /// [`Self::pay`] for moving the items of a menu from `at` on.
+    pub(super) fn pay_moves(&mut self, menu: &str, at: usize) -> bool {
+        let behind = self.menus.get(menu).map_or(0, |items| items.len().saturating_sub(at));
+        self.pay(behind / MOVES)
     }
 
     fn built_in(&mut self, menu: &str, statement: &Statement) -> bool {
@@ -127,134 +173,13 @@ impl Store {
         true
     }
 
-    fn set(&mut self, menu: &str, scope: Scope, statement: &Statement) -> bool {
-        let found = if statement.items.is_empty() {
-            if scope == Scope::List {
-                let message = format!("`{}` does not say which items it means", statement.verb);
-                self.note(Severity::Warning, "not-in-text", statement, message);
-                return false;
-            }
-            let items = self.menus.entry(menu.to_owned()).or_default();
-            if items.is_empty() {
-                items.push(Item::built_in(statement.span, &[]));
-            }
-            Some(vec![(menu.to_owned(), 0)])
-        } else {
-            self.select(menu, statement)
-        };
-        let Some(found) = found else { return false };
-        for (menu, at) in found {
-            let Some(item) = self.menus.get_mut(&menu).and_then(|items| items.get_mut(at)) else { continue };
-            let before = item.text("name").map(str::to_owned);
-            match statement.verb.as_str() {
-                "unset" => {
-                    let named = statement.text("value-name").map(str::to_owned);
-                    item.properties.retain(|property| Some(&property.name) != named.as_ref());
-                }
-                _ => statement.arguments.iter().for_each(|argument| item.set(argument)),
-            }
-            let item = item.clone();
-            self.mention(&item);
-            if let (Some(before), Some(after)) = (before, item.text("name"))
-                && before != after
-                && (holds_interfaces(&menu) || menu == "interface list")
-            {
-                self.rename(&before, after);
-            }
-        }
-        true
-    }
-
-    fn remove(&mut self, menu: &str, statement: &Statement) -> bool {
-        let Some(mut found) = self.select(menu, statement) else { return false };
-        found.sort_unstable();
-        for (menu, at) in found.into_iter().rev() {
-            if let Some(items) = self.menus.get_mut(&menu)
-                && at < items.len()
-            {
-                items.remove(at);
-            }
-        }
-        true
-    }
-
-    fn switch(&mut self, menu: &str, statement: &Statement, disabled: &str) -> bool {
-        let Some(found) = self.select(menu, statement) else { return false };
-        let value = Value::Text(disabled.to_owned());
-        let argument = Argument { span: statement.span, name: "disabled".into(), value, negated: false };
-        for (menu, at) in found {
-            if let Some(item) = self.menus.get_mut(&menu).and_then(|items| items.get_mut(at)) {
-                item.set(&argument);
-            }
-        }
-        true
-    }
-
-    fn shift(&mut self, menu: &str, statement: &Statement) -> bool {
-        let mut statement = statement.clone();
-        let target = match (statement.text("destination"), statement.items.len()) {
-            (Some(text), _) => Some(text.to_owned()),
-            (None, 2..) => match statement.items.pop() {
-                Some(Selector::Name(text)) => Some(text),
-                _ => None,
-            },
-            (None, _) => None,
-        };
-        let target = target.and_then(|text| self.numbered(menu, &text));
-        let Some(mut found) = self.select(menu, &statement) else { return false };
-        let Some(items) = self.menus.get_mut(menu) else { return false };
-        found.sort_unstable();
-        let mut at = target.unwrap_or(items.len());
-        let mut moved = Vec::new();
-        for (_, from) in found.into_iter().rev().filter(|(_, from)| *from < items.len()).collect::<Vec<_>>() {
-            at -= usize::from(from < at);
-            moved.push(items.remove(from));
-        }
-        for item in moved {
-            items.insert(at.min(items.len()), item);
-        }
-        true
-    }
-
     pub(super) fn note(&mut self, severity: Severity, id: &'static str, statement: &Statement, message: String) {
         self.notes.push(Note::new(severity, id, statement.span, message));
     }
 
-    fn mention(&mut self, item: &Item) {
-        for property in item.properties.iter().filter(|property| is_reference(&property.name)) {
-            if let Value::Text(text) = &property.value {
-                self.mentioned.insert(text.clone());
-            }
-        }
+    /// Pays for looking at `items`; `false` if the text has looked at too many.
+    pub(super) fn pay(&mut self, items: usize) -> bool {
+        self.looked_at = self.looked_at.saturating_add(items);
+        self.looked_at <= BUDGET
     }
-
-    /// RouterOS refers to interfaces and lists by id, so a rename reaches every mention.
-    fn rename(&mut self, before: &str, after: &str) {
-        if !self.mentioned.remove(before) {
-            return;
-        }
-        self.mentioned.insert(after.to_owned());
-        let properties = self.menus.values_mut().flatten().flat_map(|item| &mut item.properties);
-        for property in properties.filter(|property| is_reference(&property.name)) {
-            if matches!(&property.value, Value::Text(text) if text == before) {
-                property.value = Value::Text(after.to_owned());
-            }
-        }
-    }
-}
-
-fn is_reference(property: &str) -> bool {
-    const REFERENCES: [&str; 10] = [
-        "interface",
-        "in-interface",
-        "out-interface",
-        "in-interface-list",
-        "out-interface-list",
-        "list",
-        "gateway",
-        "bridge",
-        "include",
-        "exclude",
-    ];
-    REFERENCES.contains(&property)
 }

@@ -68,6 +68,18 @@ fn finds_compare_flags_expressions_and_negations() {
 }
 
 #[test]
+fn loops_over_items_and_items_in_variables_reach_the_items() {
+    let text = "/ip route\nadd gateway=192.0.2.1 comment=a\nadd gateway=192.0.2.2 comment=b\nadd gateway=192.0.2.3 comment=a\n";
+    let model = model(&format!(
+        "{text}:foreach i in=[/ip route find comment=a] do={{ /ip route set $i disabled=yes; /ip route set $i distance=9 }}\n\
+         :local other [find comment=b]\nset $other distance=5\n:foreach i in=$other do={{ /ip route enable $i }}\n"
+    ));
+    let state: Vec<_> = model.routes.iter().map(|route| (route.distance, route.active())).collect();
+    assert_eq!(state, [(9, false), (5, true), (9, false)]);
+    assert_eq!(self::model(&format!("{text}:foreach i in=[find comment=a] do={{ remove $i }}")).routes.len(), 1);
+}
+
+#[test]
 fn renames_reach_earlier_mentions_and_ports_need_no_add() {
     let model = model(
         "/interface list member add list=WAN interface=ether1\n\
@@ -162,9 +174,22 @@ fn matchers_become_values() {
     assert_eq!(flags.test, Test::TcpFlags { set: vec!["ack".into()], unset: vec!["syn".into()] });
     assert!(!flags.negated, "the first `!` is that of `syn`");
     assert_eq!(test("src-address-type", ""), None);
-    for (name, value) in
-        [("dst-port", "80-"), ("random", "0"), ("nth", "2,3"), ("dscp", "64"), ("src-address", "10.0.0.0/33")]
-    {
+    for word in ["equal:64", "not-equal:64", "less-than:2", "greater-than:254"] {
+        assert_eq!(test("ttl", word), Some((Test::Ttl(word.into()), false)));
+        assert_eq!(test("hop-limit", &format!("!{word}")), Some((Test::Ttl(word.into()), true)));
+    }
+    let rule = &model("/ipv6 firewall mangle add chain=forward hop-limit=less-than:2 action=drop").mangle[0];
+    assert!(!rule.broken && rule.tests(|test| *test == Test::Ttl("less-than:2".into())));
+    for (name, value) in [
+        ("dst-port", "80-"),
+        ("random", "0"),
+        ("nth", "2,3"),
+        ("dscp", "64"),
+        ("src-address", "10.0.0.0/33"),
+        ("ttl", "below:3"),
+        ("ttl", "equal:256"),
+        ("hop-limit", "equal"),
+    ] {
         assert_eq!(test(name, value), None, "{name}={value}");
     }
 }
@@ -203,20 +228,31 @@ fn bad_rules_are_broken_and_noted() {
          add chain=prerouting per-connection-classifier=both-addresses_and_ports:2/0\n\
          add chain=prerouting no-such-matcher=1\n\
          add action=accept\n\
-         add chain=prerouting src-address=10.0.0.1/24\n",
+         add chain=prerouting src-address=10.0.0.1/24\n\
+         add chain=prerouting action=Accept\n\
+         add chain=prerouting action=mark-conection new-connection-mark=a\n\
+         add chain=prerouting action=set-priority new-priority=1\n",
     );
     let notes: Vec<_> = built.notes.iter().map(|note| (note.id, note.span.line)).collect();
-    assert_eq!(notes, [("value-bad", 2), ("value-bad", 3), ("value-bad", 5), ("host-bits", 6)]);
-    assert_eq!(built.model.mangle.iter().map(|rule| rule.broken).collect::<Vec<_>>(), [true, true, true, true, false]);
+    assert_eq!(
+        notes,
+        [("value-bad", 2), ("value-bad", 3), ("value-bad", 5), ("host-bits", 6), ("value-bad", 7), ("value-bad", 8)]
+    );
+    let broken: Vec<_> = built.model.mangle.iter().map(|rule| rule.broken).collect();
+    assert_eq!(broken, [true, true, true, true, false, true, true, false]);
 }
 
 #[test]
 fn lists_hold_ranges_and_names() {
     let model = model(
-        "/ip firewall address-list\nadd list=l address=10.0.0.0/8\nadd list=l address=192.0.2.1-192.0.2.9\nadd list=l address=example.com\n",
+        "/ip firewall address-list\nadd list=l address=10.0.0.0/8\nadd list=l address=192.0.2.1-192.0.2.9\nadd list=l address=example.com timeout=1d\n\
+         add list=l address=192.0.2.20 timeout=00:10:00\nadd list=l address=192.0.2.21 timeout=none-static\n",
     );
     let entries: Vec<_> = model.address_lists["l"].iter().map(|entry| entry.addresses.is_some()).collect();
-    assert_eq!(entries, [true, true, false]);
+    assert_eq!(entries, [true, true, false, true, true]);
+    let timeouts: Vec<_> =
+        model.address_lists["l"].iter().map(|entry| entry.timeout.map(|time| time.as_secs())).collect();
+    assert_eq!(timeouts, [None, None, Some(86_400), Some(600), None]);
 }
 
 #[test]

@@ -10,6 +10,8 @@ use crate::routeros::menus::{self, Property, Word};
 
 /// Arguments of scripting commands whose braces hold commands.
 const CODE: &[&str] = &["do", "else", "on-error", "command"];
+/// Arguments of a command that are read; RouterOS knows fewer properties.
+const MOST_ARGUMENTS: usize = 256;
 /// Commands that change something, also when they stand in brackets.
 const CHANGING: &[&str] = &["add", "comment", "disable", "enable", "move", "remove", "set", "unset"];
 
@@ -40,8 +42,9 @@ impl Parser<'_> {
     pub fn menu_command(&mut self, start: usize, menu: &str, verb: &str) -> Command {
         // A `[find …]` among the arguments is in the command's menu.
         let outer = self.state.menu();
-        self.state.choose(menu.into());
-        let arguments = self.arguments(Some((menu, verb)));
+        let menu = self.state.shared.text(menu);
+        self.state.choose(Rc::clone(&menu));
+        let arguments = self.arguments(Some((&menu, verb)));
         if !mem::take(&mut self.state.split) {
             self.state.choose(outer);
         }
@@ -50,7 +53,8 @@ impl Parser<'_> {
         if self.inside == 0 || CHANGING.contains(&verb) {
             number = Some(self.state.count_command(start, end));
         }
-        Command { start, end, kind: Kind::Menu { number, menu: menu.into(), verb: verb.into() }, arguments }
+        let verb = self.state.shared.text(verb);
+        Command { start, end, kind: Kind::Menu { number, menu, verb }, arguments }
     }
 
     /// Where the command that began at `start` ends, without blanks behind it.
@@ -75,6 +79,12 @@ impl Parser<'_> {
             }
             if command.is_some() && self.lost_line_break(&given) {
                 return given;
+            }
+            if command.is_some() && given.len() == MOST_ARGUMENTS {
+                let message = format!("more than {MOST_ARGUMENTS} arguments: the rest of the line is skipped");
+                self.note(Severity::Error, "too-long", start, start, message);
+                self.skip_line();
+                continue;
             }
             self.count();
             given.extend(self.argument(command));
@@ -110,7 +120,10 @@ impl Parser<'_> {
         Some(Given { start, end: self.at, name: None, value, negated: false })
     }
 
-    fn name(&self, name: &str, at: usize) -> Rc<str> {
+    fn name(&mut self, name: &str, at: usize) -> Rc<str> {
+        if !name.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
+            return self.state.shared.text(name);
+        }
         if name.contains('\u{2013}') {
             self.damage("dash", at);
         }
@@ -193,7 +206,7 @@ impl Parser<'_> {
             && match menus::property(menu, shape::name(line)) {
                 Property::Known(_) => true,
                 Property::Unchecked => !wide,
-                Property::Ambiguous(_) | Property::Unknown(_) => false,
+                Property::Ambiguous(_) | Property::Unknown => false,
             }
     }
 
@@ -204,9 +217,9 @@ impl Parser<'_> {
         }
         let line = self.rest();
         let script = line.strip_prefix(':').is_some_and(|rest| shape::scripting(shape::name(rest)).is_some());
-        let relative = shape::begins_command(line) && !line.starts_with('/');
-        self.state.split = relative;
-        let lost = relative || script || shape::begins_command(line);
+        let command = shape::begins_command(line);
+        self.state.split = command && !line.starts_with('/');
+        let lost = command || script;
         if lost {
             self.damage("line-break-lost", self.at);
         }

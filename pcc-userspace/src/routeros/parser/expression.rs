@@ -32,6 +32,10 @@ const UNARY: &[(&str, Operator)] =
 impl Parser<'_> {
     /// Words, strings, variables and brackets side by side without blanks; `None` if nothing is here.
     pub fn value(&mut self, place: Place) -> Option<Expression> {
+        if let Some(word) = self.plain_word(place) {
+            self.count();
+            return Some(Expression::Text(self.state.shared.text(word)));
+        }
         let mut parts = Vec::new();
         loop {
             let part = match self.peek() {

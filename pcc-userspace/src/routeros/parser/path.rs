@@ -96,7 +96,7 @@ impl Parser<'_> {
         if let Word::Ambiguous(words) = meaning {
             let message = format!("`{word}` is the beginning of {}", Listed(words));
             self.note(Severity::Error, "ambiguous", start, self.at, message);
-        } else if !path.unknown && !menus::is_unknown(&path.menu) {
+        } else if !path.unknown && !menus::is_unknown(&path.menu) && !self.notes.borrow().is_full("unknown-menu") {
             let message = format!("no `{word}` is known in `/{}`", path.menu);
             match menus::similar_menu(&path.menu, word) {
                 Some(similar) => {

@@ -21,6 +21,9 @@ impl Parser<'_> {
 
     /// Skips a line of prose or of `print`.
     pub fn is_no_command(&mut self, line: &str) -> bool {
+        if shape::is_usual(line) {
+            return false;
+        }
         let printed = self.state.run.as_ref().is_some_and(|run| run.id == "print-format");
         let numbered = line.starts_with(|next: char| next.is_ascii_digit());
         let item = shape::is_printed_item(line) || (printed && (numbered || shape::is_assignment(line)));
@@ -46,7 +49,11 @@ impl Parser<'_> {
             Some('/') => is_prose_behind("", line[1..].trim_start()),
             _ if shape::is_assignment(line) => false,
             _ if name.is_empty() => true,
-            _ if lower != name || line[name.len()..].starts_with(PUNCTUATION) => !shape::is_assignment(behind),
+            _ if line[name.len()..].starts_with(PUNCTUATION) => !shape::is_assignment(behind),
+            _ if lower != name => {
+                let verb = matches!(menus::word(&self.state.menu, &lower), Word::Verb(_));
+                !shape::is_assignment(behind) && !(verb && shape::chooses(behind))
+            }
             _ if shape::script_word(name, behind) => false,
             _ if name == ".." => false,
             _ => match [&*self.state.menu, ""].iter().find(|menu| menus::word(menu, &lower) != Word::Unknown) {

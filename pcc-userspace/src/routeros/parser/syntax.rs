@@ -13,7 +13,7 @@ pub struct Command {
 
 #[derive(Debug)]
 pub enum Kind {
-    /// A command of a menu. `number` is its index among the counted commands, or `None` inside an expression.
+    /// A command of a menu. `number` is its index among all counted commands, or `None` inside an expression.
     Menu { number: Option<usize>, menu: Rc<str>, verb: Rc<str> },
     /// `:local`, `:if`, …
     Script(&'static str),
