@@ -24,7 +24,7 @@ impl Store {
             }
             vec![(menu.into(), vec![0])]
         } else {
-            let Some(found) = self.to_change(menu, statement) else { return false };
+            let Some(found) = self.meant(menu, statement) else { return false };
             found
         };
         let unset = (statement.verb == "unset").then(|| statement.text("value-name"));
@@ -70,7 +70,7 @@ impl Store {
     }
 
     pub(super) fn switch(&mut self, menu: &str, statement: &Statement, disabled: &str) -> bool {
-        let Some(found) = self.to_change(menu, statement) else { return false };
+        let Some(found) = self.meant(menu, statement) else { return false };
         let value = Value::Text(disabled.to_owned());
         let argument = Argument { span: statement.span, name: "disabled".into(), value, negated: false };
         for (menu, places) in found {
@@ -117,7 +117,7 @@ impl Store {
     }
 
     /// The items that `statement` means, paid for.
-    fn to_change(&mut self, menu: &str, statement: &Statement) -> Option<Found> {
+    fn meant(&mut self, menu: &str, statement: &Statement) -> Option<Found> {
         let found = self.select(menu, statement)?;
         let items: usize = found.iter().map(|(_, places)| places.len()).sum();
         if self.pay(CHANGE * items) { Some(found) } else { self.absent(menu, statement, "") }
