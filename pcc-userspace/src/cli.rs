@@ -14,18 +14,18 @@ use crate::config::{Config, Configuration, Paths};
 use crate::control::{self, Answer, Request};
 use crate::controller;
 use crate::dataplane::DataPlane;
+use crate::explain::Asked;
 use crate::host::Host as _;
 use crate::host::linux::Linux;
 use crate::instance::Instance;
 use crate::journal::{Journal, Lock};
 use crate::mirror::blueprint::Blueprint;
-use crate::mirror::explain::Asked;
 use crate::problem::Problem;
 use crate::routeros::dialect::{Dialect, detect};
 use crate::routeros::model::values;
 use crate::routeros::{self, Severity};
 use crate::survey::{self, Step};
-use crate::{mirror, teardown};
+use crate::{explain, mirror, teardown, topology};
 
 /// Multi-WAN load balancing by per-connection hash, with the classifier in the kernel.
 #[derive(Debug, Parser)]
@@ -59,7 +59,7 @@ enum Command {
         #[arg(long, value_name = "INTERFACE=DEVICE", value_delimiter = ',')]
         map: Vec<Assignment>,
     },
-    /// Show what becomes of a packet of a RouterOS configuration, rule by rule.
+    /// Show what becomes of a packet, rule by rule, and ask the program in the kernel whether it agrees.
     Explain(Explain),
     /// Show uplinks, their state, shares and connections.
     Status {
@@ -135,7 +135,8 @@ struct Explain {
     /// Protocol by name or number.
     #[arg(long, value_name = "PROTOCOL", default_value = "tcp", value_parser = protocol)]
     proto: u8,
-    /// The connection's mark, or `no-mark`. Without it the packet is the first of its connection.
+    /// The connection's mark or `no-mark`, or without a RouterOS script its uplink. Without it the packet is the first of its
+    /// connection.
     #[arg(long, value_name = "MARK")]
     connection_mark: Option<String>,
     /// Print JSON.
@@ -182,7 +183,7 @@ impl Cli {
             Command::Plan(flags) => plan(&flags.config),
             Command::Check(flags) => check(flags),
             Command::Import { file, dialect, map } => import(&file, dialect, &map),
-            Command::Explain(flags) => explain(&flags),
+            Command::Explain(flags) => explain_packet(&flags),
             Command::Status { instance, json } => status(&instance.instance, json),
             Command::Uplink { name, change: UplinkChange::Weight { weight }, instance } => {
                 control::ask(&Paths::of(&instance.instance).run, &Request::Weight { uplink: name, weight }).map(drop)
@@ -323,13 +324,7 @@ fn import(path: &Path, dialect: Option<Dialect>, map: &[Assignment]) -> Result<(
     Err(Problem::new(message, "complete the script, or the TOML where it says so").into())
 }
 
-fn explain(flags: &Explain) -> Result<()> {
-    let Configuration::Mirror(config) = Configuration::load(&flags.config)? else {
-        return Err(Problem::new("`explain` needs a RouterOS script", "`--config FILE.rsc` names one").into());
-    };
-    let observed = Linux::open()?.observe()?;
-    let journal = Journal::load(&Paths::of(&config.base.instance).run)?.unwrap_or_default();
-    let blueprint = Blueprint::draw(&config, &journal.names, &journal.ids, &observed)?;
+fn explain_packet(flags: &Explain) -> Result<()> {
     let Explain { interface, src, dst, proto, connection_mark, .. } = flags;
     let asked = Asked {
         interface: interface.clone(),
@@ -338,12 +333,27 @@ fn explain(flags: &Explain) -> Result<()> {
         protocol: *proto,
         connection_mark: connection_mark.clone(),
     };
-    let explanation = mirror::explain::explain(&config, &blueprint, &observed, &asked)?;
+    let mut host = Linux::open()?;
+    let observed = host.observe()?;
+    let (document, text) = match Configuration::load(&flags.config)? {
+        Configuration::Native(config) => {
+            let paths = Paths::of(&config.instance);
+            let ids = topology::assign_ids(&config, &Journal::load(&paths.run)?.unwrap_or_default().ids);
+            let explanation = explain::native::explain(&config, &paths, &ids, &host, &observed, &asked)?;
+            (serde_json::to_string_pretty(&explanation)?, explanation.text())
+        }
+        Configuration::Mirror(config) => {
+            let journal = Journal::load(&Paths::of(&config.base.instance).run)?.unwrap_or_default();
+            let blueprint = Blueprint::draw(&config, &journal.names, &journal.ids, &observed)?;
+            let explanation = mirror::explain::explain(&config, &blueprint, &observed, &asked)?;
+            (serde_json::to_string_pretty(&explanation)?, explanation.text())
+        }
+    };
     let mut out = std::io::stdout().lock();
     if flags.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
+        writeln!(out, "{document}")?;
     } else {
-        write!(out, "{}", explanation.text())?;
+        write!(out, "{text}")?;
     }
     Ok(())
 }

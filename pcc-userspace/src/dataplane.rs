@@ -104,12 +104,33 @@ impl DataPlane {
 
     /// Programs and maps of one's own, which nothing is attached to and nobody else sees: for questions.
     pub fn private() -> Result<Self> {
-        const FLOWS: u32 = 64;
+        Self::for_questions(EbpfLoader::new())
+    }
+
+    /// [`Self::private`], but with the configuration of the data path that is pinned below `pins`: what belongs to packets
+    /// that pass, flows, counters and the like, is its own. `None` if there is no data path.
+    pub fn twin(pins: &Path) -> Result<Option<Self>> {
+        const OWN: [&str; 5] = [map::FLOWS, map::COUNTERS, map::TRAFFIC, map::NTH, map::STICKY];
+        let pins = pins.join(ABI.to_string());
+        if !map::ALL.iter().all(|name| pins.join(name).exists()) {
+            return Ok(None);
+        }
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(map::FLOWS, FLOWS);
-        loader.map_max_entries(map::STICKY, FLOWS);
+        for name in map::ALL.iter().filter(|name| !OWN.contains(name)) {
+            loader.map_pin_path(name, pins.join(name));
+        }
+        Self::for_questions(loader).map(Some)
+    }
+
+    fn for_questions(mut loader: EbpfLoader<'_>) -> Result<Self> {
+        const FEW: u32 = 64;
+        loader.map_max_entries(map::FLOWS, FEW);
+        loader.map_max_entries(map::STICKY, FEW);
+        loader.override_global(aya_log::LEVEL, &0_u8, false);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error.into()))?;
-        load_program(classifier(&mut ebpf, program::MIRROR_INGRESS)?).map_err(|error| refused(&anyhow!(error)))?;
+        for name in [program::LAN_INGRESS, program::MIRROR_INGRESS] {
+            load_program(classifier(&mut ebpf, name)?).map_err(|error| refused(&anyhow!(error).context(name)))?;
+        }
         Ok(Self { ebpf, pins: PathBuf::new(), adopted: false, clsact: Vec::new() })
     }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod controller;
 pub mod dataplane;
+pub mod explain;
 pub mod health;
 pub mod host;
 pub mod instance;

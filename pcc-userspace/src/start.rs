@@ -8,8 +8,10 @@ use crate::dataplane::{DataPlane, Side};
 use crate::host::{Change, Host, Link, Observed};
 use crate::instance::{tables, weights, write_uplinks};
 use crate::journal::{Journal, side_effects};
+use crate::plan::Live;
 use crate::rules;
 use crate::survey::{Step, Survey};
+use crate::topology::Topology;
 
 /// Seconds after which a cached decision of an idle flow that is not TCP is made anew: conntrack's own timeout of a
 /// UDP flow without answer.
@@ -79,9 +81,15 @@ pub fn flow_entries(configured: Option<u32>, host: &dyn Host) -> Result<u32> {
 /// Loads the programs of a native configuration and fills their maps.
 pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
     let mut plane = DataPlane::load(&paths.pins, flow_entries(config.flow_entries, host)?, log_level)?;
+    fill(&mut plane, config, host, &survey.topology, &survey.live)?;
+    Ok(plane)
+}
+
+/// Fills the maps of `plane` for `config` as `topology` lays it over the host.
+pub fn fill(plane: &mut DataPlane, config: &Config, host: &dyn Host, topology: &Topology, live: &Live) -> Result<()> {
     let marks = config.marks;
     plane.set_bypass(&config.bypass)?;
-    let tables = tables(&plane, config, &survey.topology, &survey.live, &weights(config, &survey.topology))?;
+    let tables = tables(plane, config, topology, live, &weights(config, topology))?;
     // The check of the configuration has found no fault.
     let (program, _) = rules::compile(&config.rules, config.hash);
     let settings = Settings {
@@ -96,8 +104,7 @@ pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, lo
         ..Settings::default()
     };
     plane.publish(&settings, &tables, &program)?;
-    write_uplinks(&mut plane, marks, &survey.topology, &survey.live)?;
-    Ok(plane)
+    write_uplinks(plane, marks, topology, live)
 }
 
 /// The first 32 bits of the boot id: random at every boot, the same for every start until the next one.

@@ -1,12 +1,10 @@
 //! `pcc explain`: what becomes of a packet, and which rule made it so.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use etherparse::PacketBuilder;
 use pcc_ebpf::abi::{Device, Flow, Settings, knowledge, program};
-use pcc_ebpf::packet::{Details, protocol};
 use serde::Serialize;
 
 use super::Config;
@@ -14,25 +12,11 @@ use super::blueprint::Blueprint;
 use super::routes;
 use super::trace::{Compiled, Question, Trace, Visit};
 use crate::dataplane::DataPlane;
+use crate::explain::{Asked, ETHERNET, coarse_seconds, details, packet, verdict};
 use crate::host::{Link, Observed, Route, TABLE_MAIN};
 use crate::problem::Problem;
 use crate::routeros::model::item::Property;
 use crate::routeros::{Span, Value};
-
-/// A packet as people write it.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    /// Interface by RouterOS's name, or Linux device.
-    pub interface: String,
-    /// Source.
-    pub source: SocketAddr,
-    /// Destination.
-    pub destination: SocketAddr,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// The connection's mark; `None` for the first packet of a connection.
-    pub connection_mark: Option<String>,
-}
 
 /// The answer. This is what `pcc explain --json` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -81,9 +65,6 @@ pub struct Tried {
 /// # Errors
 /// An interface or a connection mark that there is not, addresses of two families, or a configuration that cannot run here.
 pub fn explain(config: &Config, blueprint: &Blueprint, observed: &Observed, asked: &Asked) -> Result<Explanation> {
-    if asked.source.is_ipv4() != asked.destination.is_ipv4() {
-        return Err(Problem::new("source and destination are of two families", "both IPv4, or both IPv6").into());
-    }
     let device = blueprint
         .devices
         .iter()
@@ -124,47 +105,6 @@ pub fn explain(config: &Config, blueprint: &Blueprint, observed: &Observed, aske
     Ok(report(config, blueprint, observed, &trace, asked.destination.ip(), confirmed))
 }
 
-const ETHERNET: u32 = 14;
-
-/// The first packet of a connection, or a later one.
-fn packet(asked: &Asked, later: bool) -> Result<Vec<u8>> {
-    const TTL: u8 = 64;
-    let start = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
-    let (from, to) = (asked.source.port(), asked.destination.port());
-    let network = match (asked.source.ip(), asked.destination.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => start.ipv4(source.octets(), destination.octets(), TTL),
-        (IpAddr::V6(source), IpAddr::V6(destination)) => start.ipv6(source.octets(), destination.octets(), TTL),
-        _ => return Err(Problem::new("source and destination are of two families", "both IPv4, or both IPv6").into()),
-    };
-    let mut bytes = Vec::new();
-    match (asked.protocol, asked.source.is_ipv4()) {
-        (protocol::TCP, _) if later => network.tcp(from, to, 1, 64_000).ack(1).write(&mut bytes, &[])?,
-        (protocol::TCP, _) => network.tcp(from, to, 0, 64_000).syn().write(&mut bytes, &[])?,
-        (protocol::UDP, _) => network.udp(from, to).write(&mut bytes, &[])?,
-        (protocol::ICMP, true) => network.icmpv4_echo_request(from, 1).write(&mut bytes, &[])?,
-        (protocol::ICMPV6, false) => network.icmpv6_echo_request(from, 1).write(&mut bytes, &[])?,
-        // The first bytes of most other protocols are no ports.
-        (other, _) => network.write(&mut bytes, etherparse::IpNumber(other), &[0; 8])?,
-    }
-    Ok(bytes)
-}
-
-fn details(protocol: u8, later: bool) -> Details {
-    const SYN: u32 = 2;
-    const ACK: u32 = 16;
-    let tcp_flags = match (protocol, later) {
-        (protocol::TCP, false) => SYN,
-        (protocol::TCP, true) => ACK,
-        _ => 0,
-    };
-    let icmp_type = match protocol {
-        protocol::ICMP => 8,
-        protocol::ICMPV6 => 128,
-        _ => 0,
-    };
-    Details { dscp: 0, ttl: 64, tcp_flags, icmp_type, icmp_code: 0 }
-}
-
 /// The mark that the program gives the packet, with maps of its own; `None` without the rights to load it.
 fn confirm(
     blueprint: &Blueprint,
@@ -190,12 +130,6 @@ fn confirm(
         Ok(plane.test(program::MIRROR_INGRESS, link.index, packet)? & settings.mark_mask)
     };
     ask().inspect_err(|error| tracing::warn!("the program in the kernel was not asked: {error:#}")).ok()
-}
-
-/// The clock that the programs read.
-fn coarse_seconds() -> u32 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    u32::try_from(time.tv_sec).unwrap_or(0)
 }
 
 fn report(
@@ -337,12 +271,7 @@ impl Explanation {
         let _ = writeln!(text, "table            {}", named(table));
         let _ = writeln!(text, "route            {}", if route.is_empty() { "none" } else { route });
         let _ = writeln!(text, "uplink           {}", named(uplink));
-        let kernel = match confirmed {
-            Some(confirmed) if confirmed == mark => "the program in the kernel agrees".to_owned(),
-            Some(confirmed) => format!("the program in the kernel says {confirmed:#x}: please report this"),
-            None => "the program in the kernel was not asked".to_owned(),
-        };
-        let _ = writeln!(text, "packet mark bits {mark:#x}: {kernel}");
+        let _ = writeln!(text, "packet mark bits {mark:#x}: {}", verdict(*mark, *confirmed));
         text
     }
 }
