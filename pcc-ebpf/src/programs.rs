@@ -6,11 +6,11 @@ use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
 use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
 use pcc_ebpf::classify::{Lesson, Recall, Tables, learn, recall};
-use pcc_ebpf::mangle::{self, Facts};
+use pcc_ebpf::mangle::{self, Walk};
 use pcc_ebpf::packet::{Headers, Unread, parse};
 use pcc_ebpf::policy::choose;
 
-use crate::access::{self, Linear, Maps, Walking};
+use crate::access::{self, Linear, Maps};
 use crate::maps::Scratch;
 
 /// Enough for Ethernet, IPv6 with extension headers, and the first bytes of TCP.
@@ -168,7 +168,8 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, device: &Device, headers: 
             }
         }
         Recall::Unknown => {
-            if let Some(scratch) = access::set_aside(settings, device, headers) {
+            let walk = Walk::new(settings, headers.family);
+            if let Some(scratch) = access::set_aside(settings, headers, device.number, 0, walk) {
                 mark_by_policy(ctx, settings, scratch, now);
             }
         }
@@ -229,10 +230,9 @@ fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers:
         }
         mangle::Recall::Walk(walk) => {
             let size = access::length(ctx) - device.header_length;
-            let facts = Facts { headers, device: device.number, size, seed: settings.seed };
-            let mut walking = Walking::new(settings, facts, walk);
-            walking.run();
-            let walk = walking.walk;
+            let Some(scratch) = access::set_aside(settings, &headers, device.number, size, walk) else { return };
+            scratch.walking.run();
+            let walk = scratch.walking.walk;
             let conclusion = mangle::conclude(settings, &headers, &walk, now);
             access::set_mark(ctx, settings.mark_mask, conclusion.mark);
             access::count(Counter::Walked);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use pcc_userspace::config::{Config, Paths, flags::ConfigFlags};
+use pcc_userspace::config::{Configuration, Paths, flags::ConfigFlags};
 use pcc_userspace::host::linux::Linux;
 use pcc_userspace::instance::Instance;
 use pcc_userspace::survey::Step;
@@ -178,13 +178,13 @@ fn a_start_that_fails_at_any_step_leaves_the_host_as_it_was() {
                 instance: Some(lab.instance().into()),
                 ..ConfigFlags::default()
             };
-            let config = Config::load(&flags).unwrap();
+            let Configuration::Native(config) = Configuration::load(&flags).unwrap() else { panic!("no uplinks") };
             let fail = |_: &Step| match step.fetch_add(1, Ordering::Relaxed) {
                 now if now == fail_at => anyhow::bail!("made to fail"),
                 _ => Ok(()),
             };
             let started =
-                Instance::start(config, Paths::of(lab.instance()), Box::new(Linux::open().unwrap()), 0, &mut { fail });
+                Instance::start(*config, Paths::of(lab.instance()), Box::new(Linux::open().unwrap()), 0, &mut { fail });
             match started {
                 Ok((instance, _)) => {
                     instance.stop().unwrap();
