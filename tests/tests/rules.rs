@@ -173,6 +173,9 @@ fn a_group_that_is_dead_leaves_its_connections_to_the_others_and_takes_them_back
                  [[rule]]\nprotocol = \"tcp\"\nuse = [\"wan2\", \"wan3\"]\nsticky = { by = \"src-address\" }\n";
     let pcc = run(&lab, "hash = \"both-addresses-and-ports\"", rules);
     let other = from_other(&lab);
+    let table = || String::from_utf8(lab.pcc_output(&["status"]).stdout).unwrap();
+    let line = "2            wan2:1, wan3:1           wan2 50.0 %, wan3 50.0 %     wan2 50.0 %, wan3 50.0 %";
+    assert!(eventually(READY, || table().contains(line)), "{}", table());
     assert_eq!(taken(&other, Protocol::Tcp, &flows(10_000, 40)), [2].into());
     let kept = taken(lab.client(), Protocol::Tcp, &flows(10_000, 40));
     assert_eq!(kept.len(), 1, "{kept:?}");
@@ -184,6 +187,7 @@ fn a_group_that_is_dead_leaves_its_connections_to_the_others_and_takes_them_back
     pcc.wait_for("uplink wan3 IPv4: down", READY);
     assert!(eventually(READY, || taken(lab.client(), Protocol::Tcp, &flows(13_000, 40)) == [1].into()));
     assert!(counter(&lab, "fell_back") > 0);
+    assert!(table().contains("no uplink: as without rule"), "{}", table());
     for number in [2, 3] {
         lab.carrier(number, true);
         pcc.wait_for(&format!("uplink wan{number} IPv4: up"), READY);
