@@ -28,6 +28,10 @@ fn lab(uplinks: u32) -> Lab {
 
 /// Runs the lab's uplinks with `more` behind them.
 fn run(lab: &Lab, top: &str, more: &str) -> Pcc {
+    run_with(lab, top, more, &[])
+}
+
+fn run_with(lab: &Lab, top: &str, more: &str, flags: &[&str]) -> Pcc {
     let lans: Vec<String> = lab.lans().split(',').map(|lan| format!("\"{lan}\"")).collect();
     let mut text = format!("lan = [{}]\nseed = {SEED}\n{top}\n", lans.join(","));
     for isp in lab.isps() {
@@ -36,7 +40,7 @@ fn run(lab: &Lab, top: &str, more: &str) -> Pcc {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pcc.toml");
     std::fs::write(&file, text + more).unwrap();
-    let pcc = lab.pcc(&["run", "--config", file.to_str().unwrap()]);
+    let pcc = lab.pcc(&[&["run", "--config", file.to_str().unwrap()], flags].concat());
     pcc.wait_for("ready", READY);
     pcc
 }
@@ -135,6 +139,14 @@ fn what_a_rule_leaves_to_main_is_not_balanced() {
         assert_eq!(taken(&from_other(&lab), protocol, &flows(10_000, 60)), [1].into(), "main's default");
     }
     assert!(counter(&lab, "not_balanced") >= 180);
+}
+
+#[test]
+fn decisions_of_rules_are_logged() {
+    let lab = lab(2);
+    let pcc = run_with(&lab, "", "[[rule]]\nprotocol = \"tcp\"\nuse = \"wan2\"\n", &["--log-flows"]);
+    assert_eq!(taken(lab.client(), Protocol::Tcp, &[(12_345, SocketAddr::new(SERVER4.into(), PORT))]), [2].into());
+    pcc.wait_for("new flow: protocol 6 ports 12345 -> 7: mark 82", READY);
 }
 
 #[test]
