@@ -66,7 +66,9 @@ fn assert_present(lab: &Lab, before: &HostState) -> BpfObjects {
     // Two programs each on the LAN device and on both uplinks, loaded once a name.
     let links = if tcx(lab).is_some() { 6 } else { 0 };
     assert_eq!((objects.programs.len(), objects.places.len(), objects.links.len()), (4, 6, links));
-    assert_eq!(objects.maps.values().filter(|name| name.starts_with("pcc_")).count(), 9, "{:?}", objects.maps);
+    // The pinned ones, and the scratch.
+    let maps = pcc_ebpf::abi::map::ALL.len() + 1;
+    assert_eq!(objects.maps.values().filter(|name| name.starts_with("pcc_")).count(), maps, "{:?}", objects.maps);
     assert_ne!(HostState::diff(before, &lab.host_state()), "");
     assert!(!marked_connections(lab.router(), OURS).is_empty());
     objects
