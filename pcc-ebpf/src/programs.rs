@@ -8,7 +8,7 @@ use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
 use pcc_ebpf::classify::{Lesson, Recall, Tables, learn, recall};
 use pcc_ebpf::mangle::{self, Walk};
 use pcc_ebpf::packet::{Headers, Unread, parse};
-use pcc_ebpf::policy::choose;
+use pcc_ebpf::policy::{keep, select};
 
 use crate::access::{self, Linear, Maps};
 use crate::maps::Scratch;
@@ -186,7 +186,9 @@ fn mark_by_policy(ctx: &TcContext, settings: &Settings, scratch: &mut Scratch, n
     let policy = scratch.walking.walk.policy;
     // Once more where another packet was first to say which uplink both must keep to.
     for _ in 0..2 {
-        decide(settings, scratch, policy, now);
+        if !keep_to(settings, scratch, policy, now) {
+            decide(settings, scratch, policy, now);
+        }
         if access::stick(settings, scratch, policy) {
             break;
         }
@@ -211,10 +213,17 @@ fn walk(scratch: &mut Scratch) {
     scratch.walking.run();
 }
 
-/// What the policy chooses.
+/// Chooses what the connection must keep to; false if that is nothing.
+#[inline(never)]
+fn keep_to(settings: &Settings, scratch: &mut Scratch, policy: u32, now: u32) -> bool {
+    scratch.choice = keep(&Maps, settings, &scratch.walking.facts.headers, policy, now);
+    scratch.choice.mark != 0
+}
+
+/// Chooses by the hash.
 #[inline(never)]
 fn decide(settings: &Settings, scratch: &mut Scratch, policy: u32, now: u32) {
-    scratch.choice = choose(&Maps, settings, &scratch.walking.facts.headers, policy, now);
+    scratch.choice = select(&Maps, settings, &scratch.walking.facts.headers, policy, now);
 }
 
 #[inline(always)]
