@@ -95,13 +95,6 @@ struct Program {
     base: u32,
 }
 
-impl Program {
-    #[inline(always)]
-    fn new(settings: &Settings) -> Self {
-        Self { base: if settings.active_steps == 0 { 0 } else { STEPS } }
-    }
-}
-
 impl Rules for Program {
     #[inline(always)]
     fn step(&self, index: u32) -> Option<Step> {
@@ -183,21 +176,28 @@ pub fn remember(key: &FlowKey, flow: &Flow) {
     }
 }
 
-/// The beginning of a walk, with copies of values that the verifier does not know: it looks at what follows once, not once
-/// for each kind of packet.
+/// Puts a packet and the beginning of its walk aside: into a map, because the verifier follows the values of the stack, and
+/// would go through all that comes for each of the ways on which a packet comes to it. `None` never happens.
 #[inline(always)]
-pub fn set_aside(settings: &Settings, device: &Device, headers: &Headers) -> Option<&'static mut Scratch> {
+pub fn set_aside(
+    settings: &Settings,
+    headers: &Headers,
+    device: u32,
+    size: u32,
+    walk: Walk,
+) -> Option<&'static mut Scratch> {
     let scratch: *mut Scratch = maps::SCRATCH.get_ptr_mut(0)?.cast();
+    let base = if settings.active_steps == 0 { 0 } else { STEPS };
     // SAFETY: the slot has the size and the alignment; it belongs to this CPU, and tc programs do not interrupt each other on
     // one; every field is written before there is a reference. One by one: together they would be on the stack first.
     unsafe {
         let facts = &raw mut (*scratch).walking.facts;
         (&raw mut (*facts).headers).write(*headers);
-        (&raw mut (*facts).device).write(device.number);
-        (&raw mut (*facts).size).write(0);
+        (&raw mut (*facts).device).write(device);
+        (&raw mut (*facts).size).write(size);
         (&raw mut (*facts).seed).write(settings.seed);
-        (&raw mut (*scratch).walking.walk).write(Walk::new(settings, headers.family));
-        (&raw mut (*scratch).walking.program).write(Program::new(settings));
+        (&raw mut (*scratch).walking.walk).write(walk);
+        (&raw mut (*scratch).walking.program).write(Program { base });
         (&raw mut (*scratch).choice).write(Choice::main(Counter::NoUplink));
         Some(&mut *scratch)
     }

@@ -51,50 +51,60 @@ impl Choice {
 /// Chooses by policy number `number`.
 #[inline(always)]
 pub fn choose<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, number: u32, now: u32) -> Choice {
-    if number == POLICY_MAIN {
-        return Choice::main(Counter::NotBalanced);
-    }
-    let mut fields = settings.hash_fields;
-    let mut is_sticky = false;
-    if number != POLICY_DEFAULT {
-        let Some(policy) = tables.policy(policy_index(settings.active_table, number)) else {
-            return Choice::main(Counter::NoUplink);
-        };
-        fields = policy.hash_fields;
-        is_sticky = policy.sticky_fields != 0 && headers.cacheable;
-        if is_sticky {
-            let kept = keep(tables, settings, headers, &policy, now);
-            if kept.mark != 0 {
-                return kept;
-            }
-        }
-    }
-    let mut counter = Counter::CacheMiss;
-    let mut id = bucket(tables, settings, headers, number, fields);
-    if id == 0 && number != POLICY_DEFAULT {
-        // What falls back goes home as soon as it can.
-        is_sticky = false;
-        counter = Counter::FellBack;
-        id = bucket(tables, settings, headers, POLICY_DEFAULT, settings.hash_fields);
-    }
-    let Some(uplink) = usable(tables, id) else {
-        return Choice::main(Counter::NoUplink);
-    };
-    let is_news = is_sticky && begins(headers);
-    Choice { is_news, ..choice(settings, headers, id, &uplink, counter, now) }
+    let kept = keep(tables, settings, headers, number, now);
+    if kept.mark != 0 { kept } else { select(tables, settings, headers, number, now) }
 }
 
 /// The choice of the connection that this one must keep to, if there is one; else its mark is 0.
-#[inline(never)]
-fn keep<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, policy: &Policy, now: u32) -> Choice {
-    if let Some(sticky) = tables.sticky(&sticky_key(policy, headers))
-        && let Some(uplink) = holds(tables, headers, policy, &sticky, now)
+#[inline(always)]
+pub fn keep<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, number: u32, now: u32) -> Choice {
+    if let Some(policy) = ruled(tables, settings, number)
+        && policy.sticky_fields != 0
+        && headers.cacheable
+        && let Some(sticky) = tables.sticky(&sticky_key(&policy, headers))
+        && let Some(uplink) = holds(tables, headers, &policy, &sticky, now)
     {
         let is_news = begins(headers) && sticky.last_seen != now;
         let choice = choice(settings, headers, sticky.uplink, &uplink, Counter::Sticky, now);
         return Choice { is_news, first_seen: sticky.first_seen, ..choice };
     }
     Choice::main(Counter::CacheMiss)
+}
+
+/// The choice by the hash.
+#[inline(always)]
+pub fn select<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, number: u32, now: u32) -> Choice {
+    if number == POLICY_MAIN {
+        return Choice::main(Counter::NotBalanced);
+    }
+    let mut counter = Counter::CacheMiss;
+    let mut is_news = false;
+    let mut id = 0;
+    if let Some(policy) = ruled(tables, settings, number) {
+        is_news = policy.sticky_fields != 0 && headers.cacheable && begins(headers);
+        id = bucket(tables, settings, headers, number, policy.hash_fields);
+        if id == 0 {
+            // What falls back goes home as soon as it can.
+            is_news = false;
+            counter = Counter::FellBack;
+        }
+    }
+    if id == 0 {
+        id = bucket(tables, settings, headers, POLICY_DEFAULT, settings.hash_fields);
+    }
+    match usable(tables, id) {
+        Some(uplink) => Choice { is_news, ..choice(settings, headers, id, &uplink, counter, now) },
+        None => Choice::main(Counter::NoUplink),
+    }
+}
+
+/// The policy with number `number`, if rules have made it.
+#[inline(always)]
+fn ruled<T: Tables>(tables: &T, settings: &Settings, number: u32) -> Option<Policy> {
+    if number == POLICY_DEFAULT || number == POLICY_MAIN {
+        return None;
+    }
+    tables.policy(policy_index(settings.active_table, number))
 }
 
 /// The uplink that the hash of `fields` selects under policy number `number`.

@@ -6,9 +6,9 @@ use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
 use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
 use pcc_ebpf::classify::{Lesson, Recall, Tables, learn, recall};
-use pcc_ebpf::mangle::{self, Facts};
+use pcc_ebpf::mangle::{self, Walk};
 use pcc_ebpf::packet::{Headers, Unread, parse};
-use pcc_ebpf::policy::choose;
+use pcc_ebpf::policy::{keep, select};
 
 use crate::access::{self, Linear, Maps};
 use crate::maps::Scratch;
@@ -168,7 +168,8 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, device: &Device, headers: 
             }
         }
         Recall::Unknown => {
-            if let Some(scratch) = access::set_aside(settings, device, headers) {
+            let walk = Walk::new(settings, headers.family);
+            if let Some(scratch) = access::set_aside(settings, headers, device.number, 0, walk) {
                 mark_by_policy(ctx, settings, scratch, now);
             }
         }
@@ -185,7 +186,9 @@ fn mark_by_policy(ctx: &TcContext, settings: &Settings, scratch: &mut Scratch, n
     let policy = scratch.walking.walk.policy;
     // Once more where another packet was first to say which uplink both must keep to.
     for _ in 0..2 {
-        decide(settings, scratch, policy, now);
+        if !keep_to(settings, scratch, policy, now) {
+            decide(settings, scratch, policy, now);
+        }
         if access::stick(settings, scratch, policy) {
             break;
         }
@@ -210,10 +213,17 @@ fn walk(scratch: &mut Scratch) {
     scratch.walking.run();
 }
 
-/// What the policy chooses.
+/// Chooses what the connection must keep to; false if that is nothing.
+#[inline(never)]
+fn keep_to(settings: &Settings, scratch: &mut Scratch, policy: u32, now: u32) -> bool {
+    scratch.choice = keep(&Maps, settings, &scratch.walking.facts.headers, policy, now);
+    scratch.choice.mark != 0
+}
+
+/// Chooses by the hash.
 #[inline(never)]
 fn decide(settings: &Settings, scratch: &mut Scratch, policy: u32, now: u32) {
-    scratch.choice = choose(&Maps, settings, &scratch.walking.facts.headers, policy, now);
+    scratch.choice = select(&Maps, settings, &scratch.walking.facts.headers, policy, now);
 }
 
 #[inline(always)]
@@ -227,11 +237,10 @@ fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers:
                 access::refresh(&headers.key, now);
             }
         }
-        mangle::Recall::Walk(begin) => {
-            let Some(scratch) = access::set_aside(settings, device, &headers) else { return };
-            scratch.walking.facts.size = access::length(ctx) - device.header_length;
-            scratch.walking.walk = begin;
-            walk(scratch);
+        mangle::Recall::Walk(walk) => {
+            let size = access::length(ctx) - device.header_length;
+            let Some(scratch) = access::set_aside(settings, &headers, device.number, size, walk) else { return };
+            scratch.walking.run();
             let walk = scratch.walking.walk;
             let conclusion = mangle::conclude(settings, &headers, device.number, &walk, now);
             access::set_mark(ctx, settings.mark_mask, conclusion.mark);

@@ -9,6 +9,8 @@ use crate::dataplane::DataPlane;
 use crate::host::Family;
 use crate::instance::Instance;
 
+pub mod rule;
+
 /// A running instance at one moment. This is what `pcc status --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -22,6 +24,8 @@ pub struct Status {
     pub hash: String,
     /// Uplinks in the order of the configuration.
     pub uplinks: Vec<UplinkStatus>,
+    /// Rules in the order of the configuration.
+    pub rules: Vec<rule::RuleStatus>,
     /// Counters of the data path since it was loaded.
     pub counters: Vec<(String, u64)>,
 }
@@ -106,6 +110,7 @@ impl Status {
             pid: std::process::id(),
             hash: instance.config.hash.name().to_owned(),
             uplinks,
+            rules: rule::read(instance)?,
             counters: counters(&instance.plane)?,
         })
     }
@@ -175,7 +180,7 @@ impl Status {
                 );
             }
         }
-        text + &counter_line(&self.counters)
+        text + &rule::table(&self.rules) + &counter_line(&self.counters)
     }
 }
 

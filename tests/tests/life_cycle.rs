@@ -66,15 +66,16 @@ fn assert_present(lab: &Lab, before: &HostState) -> BpfObjects {
     // Two programs each on the LAN device and on both uplinks, loaded once a name.
     let links = if tcx(lab).is_some() { 6 } else { 0 };
     assert_eq!((objects.programs.len(), objects.places.len(), objects.links.len()), (4, 6, links));
-    assert_eq!(objects.maps.values().filter(|name| name.starts_with("pcc_")).count(), 9, "{:?}", objects.maps);
+    assert_eq!(our_maps(&objects).len(), pcc_ebpf::abi::map::ALL.len(), "{:?}", objects.maps);
     assert_ne!(HostState::diff(before, &lab.host_state()), "");
     assert!(!marked_connections(lab.router(), OURS).is_empty());
     objects
 }
 
-/// Maps of the object's own, without those that the loader makes for each load.
+/// Maps that are pinned: neither the loader nor the programs make them anew for each load.
 fn our_maps(objects: &BpfObjects) -> Vec<(u32, String)> {
-    objects.maps.clone().into_iter().filter(|(_, name)| name.starts_with("pcc_")).collect()
+    let is_pinned = |name: &str| pcc_ebpf::abi::map::ALL.contains(&name);
+    objects.maps.clone().into_iter().filter(|(_, name)| is_pinned(name)).collect()
 }
 
 /// The revision of the LAN device's TCX ingress, and how many programs are there; `None` before Linux 6.6.

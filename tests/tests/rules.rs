@@ -28,6 +28,10 @@ fn lab(uplinks: u32) -> Lab {
 
 /// Runs the lab's uplinks with `more` behind them.
 fn run(lab: &Lab, top: &str, more: &str) -> Pcc {
+    run_with(lab, top, more, &[])
+}
+
+fn run_with(lab: &Lab, top: &str, more: &str, flags: &[&str]) -> Pcc {
     let lans: Vec<String> = lab.lans().split(',').map(|lan| format!("\"{lan}\"")).collect();
     let mut text = format!("lan = [{}]\nseed = {SEED}\n{top}\n", lans.join(","));
     for isp in lab.isps() {
@@ -36,7 +40,7 @@ fn run(lab: &Lab, top: &str, more: &str) -> Pcc {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pcc.toml");
     std::fs::write(&file, text + more).unwrap();
-    let pcc = lab.pcc(&["run", "--config", file.to_str().unwrap()]);
+    let pcc = lab.pcc(&[&["run", "--config", file.to_str().unwrap()], flags].concat());
     pcc.wait_for("ready", READY);
     pcc
 }
@@ -138,6 +142,14 @@ fn what_a_rule_leaves_to_main_is_not_balanced() {
 }
 
 #[test]
+fn decisions_of_rules_are_logged() {
+    let lab = lab(2);
+    let pcc = run_with(&lab, "", "[[rule]]\nprotocol = \"tcp\"\nuse = \"wan2\"\n", &["--log-flows"]);
+    assert_eq!(taken(lab.client(), Protocol::Tcp, &[(12_345, SocketAddr::new(SERVER4.into(), PORT))]), [2].into());
+    pcc.wait_for("new flow: protocol 6 ports 12345 -> 7: mark 82", READY);
+}
+
+#[test]
 fn a_source_keeps_to_its_uplink_until_it_pauses() {
     let lab = lab(2);
     let rules = "[[rule]]\nprotocol = \"tcp\"\nuse = \"all\"\nhash = \"both-addresses-and-ports\"\n\
@@ -173,6 +185,9 @@ fn a_group_that_is_dead_leaves_its_connections_to_the_others_and_takes_them_back
                  [[rule]]\nprotocol = \"tcp\"\nuse = [\"wan2\", \"wan3\"]\nsticky = { by = \"src-address\" }\n";
     let pcc = run(&lab, "hash = \"both-addresses-and-ports\"", rules);
     let other = from_other(&lab);
+    let table = || String::from_utf8(lab.pcc_output(&["status"]).stdout).unwrap();
+    let line = "2            wan2:1, wan3:1           wan2 50.0 %, wan3 50.0 %     wan2 50.0 %, wan3 50.0 %";
+    assert!(eventually(READY, || table().contains(line)), "{}", table());
     assert_eq!(taken(&other, Protocol::Tcp, &flows(10_000, 40)), [2].into());
     let kept = taken(lab.client(), Protocol::Tcp, &flows(10_000, 40));
     assert_eq!(kept.len(), 1, "{kept:?}");
@@ -184,6 +199,7 @@ fn a_group_that_is_dead_leaves_its_connections_to_the_others_and_takes_them_back
     pcc.wait_for("uplink wan3 IPv4: down", READY);
     assert!(eventually(READY, || taken(lab.client(), Protocol::Tcp, &flows(13_000, 40)) == [1].into()));
     assert!(counter(&lab, "fell_back") > 0);
+    assert!(table().contains("no uplink: as without rule"), "{}", table());
     for number in [2, 3] {
         lab.carrier(number, true);
         pcc.wait_for(&format!("uplink wan{number} IPv4: up"), READY);

@@ -78,11 +78,29 @@ sticky = { by = "src-address" }
 }
 
 #[test]
+fn the_documented_rules_are_accepted() {
+    let readme = include_str!("../../../../README.md");
+    let (_, rest) = readme.split_once("```toml\n[lists]").unwrap();
+    let rules = rest.split("```").next().unwrap();
+    let text = format!(
+        "lan = [\"eth2\", \"br-guest\"]\n[[uplink]]\ndevice = \"eth0\"\nname = \"fibre\"\nmss = \"clamp\"\n\
+         [[uplink]]\ndevice = \"ppp0\"\nname = \"cable\"\n[lists]{rules}"
+    );
+    let config = Config::build(&ConfigFlags::default(), Source { name: "README.md", text: &text });
+    assert_eq!(config.unwrap_or_else(|error| panic!("{error}")).rules.len(), 3);
+}
+
+#[test]
 fn segments_are_clamped_by_word_or_number() {
     for (text, wanted) in [("\"clamp\"", Mss::Clamp), ("1400", Mss::Bytes(1400)), ("\"536\"", Mss::Bytes(536))] {
         let config = config(&format!("mss = {text}")).unwrap();
         assert_eq!((config.uplinks[0].mss, config.uplinks[1].mss), (None, Some(wanted)));
     }
+    let assignment = |value: &str| format!("fibre={value}").parse().unwrap();
+    let flags = |value| ConfigFlags { mss: vec![assignment(value)], ..ConfigFlags::default() };
+    let build = |value| Config::build(&flags(value), Source { name: "pcc.toml", text: HEAD });
+    assert_eq!(build("1400").unwrap().uplinks[0].mss, Some(Mss::Bytes(1400)));
+    assert_eq!(build("clamped").unwrap_err().0[0].message, "`--mss`: `clamped` is no size of a TCP segment");
 }
 
 #[test]
