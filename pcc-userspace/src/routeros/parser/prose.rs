@@ -52,7 +52,7 @@ impl Parser<'_> {
             _ if line[name.len()..].starts_with(PUNCTUATION) => !shape::is_assignment(behind),
             _ if lower != name => {
                 let verb = matches!(menus::word(&self.state.menu, &lower), Word::Verb(_));
-                !shape::is_assignment(behind) && !(verb && shape::chooses(behind))
+                !(shape::is_assignment(behind) || verb && shape::chooses(behind))
             }
             _ if shape::script_word(name, behind) => false,
             _ if name == ".." => false,
