@@ -54,3 +54,20 @@ pub fn judge(script: Script, text: &[u8], dialect: Option<Dialect>) -> Report {
     let worst = all.iter().map(|note| note.severity).max();
     Report { counts, detected, notes: all, worst }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Severity, check};
+
+    #[test]
+    fn notes_of_one_kind_are_limited() {
+        let report = check("/ip firewall mangle add action=drop\n".repeat(3_000).as_bytes(), None);
+        let of_kind = report.notes.iter().filter(|note| note.id == "value-bad");
+        let last = of_kind.clone().next_back().map(|note| note.message.as_str());
+        assert_eq!(
+            (of_kind.count(), last),
+            (1001, Some("more than 1000 notes `value-bad`: from here on they are left out"))
+        );
+        assert_eq!((report.counts.understood, report.worst), (3_000, Some(Severity::Error)));
+    }
+}

@@ -156,6 +156,18 @@ fn garbage_is_read_quickly_and_accounted_for() {
         format!("/ip route add distance={}1{}", "(1 + ".repeat(60), ")".repeat(60)),
         format!("/ip route add distance={}1{}", "[:tostr ".repeat(60), "]".repeat(60)),
         ":for i from=1 to=999999999999 do={ /ip route add distance=$i }\n".into(),
+        format!("/ip route add {}", (0..30_000).map(|number| format!("a{number}=1 ")).collect::<String>()),
+        format!("/ip route set [find] {}", long("!a ")),
+        (0..30_000).map(|number| format!("/a{number} b=1\n")).collect(),
+        (0..30_000).map(|number| format!("/ip route add gatewa{number}=1\n")).collect(),
+        format!(":local a [/ip route find]\n{}", "/ip route set $a distance=1\n".repeat(5_000)),
+        format!(
+            "/ip route\n{}",
+            ":foreach i in=[find] do={ :foreach j in=[find] do={ set $i distance=2 } }\n".repeat(2_000)
+        ),
+        long("#a\n"),
+        long("\r"),
+        long("/ip/route/"),
     ];
     for text in texts {
         check(text.as_bytes());
@@ -167,6 +179,15 @@ fn a_text_that_is_too_long_is_cut_with_a_note() {
     let text = vec![b'#'; lexer::source::MOST_BYTES + 1];
     let notes = read(&text).notes;
     assert_eq!(notes.iter().map(|note| note.id).collect::<Vec<_>>(), ["too-long"]);
+}
+
+#[test]
+fn a_command_with_too_many_arguments_is_cut_with_a_note() {
+    let arguments: String = (0..1_000).map(|number| format!("distance={number} ")).collect();
+    let (statements, notes) = reading(format!("/ip route add {arguments}\n/ip route add"));
+    assert_eq!(statements.len(), 2);
+    assert!(statements[0].ends_with(" distance=255"), "{}", statements[0]);
+    assert_eq!(notes, ["1:3233 error too-long"]);
 }
 
 /// What holds for every text.

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::language_tests::check;
+use super::lexer::source::Source;
+use super::notes::Notes;
 use super::*;
 
 /// A value as RouterOS exports it.
@@ -48,6 +50,26 @@ proptest! {
         check(&bytes[..at]);
         let notes = check(&bytes).notes;
         prop_assert_eq!(notes.is_empty(), render::render("x", &bytes, &notes).is_empty());
+    }
+
+    #[test]
+    fn every_place_is_found_again(lines in proptest::collection::vec("[a-z \t&é\u{200b}]{0,40}", 0..20), seed in any::<usize>()) {
+        let text = lines.join("\n");
+        let source = Source::read(text.as_bytes(), &mut Notes::default());
+        // What stays of each line, with its columns.
+        let places: Vec<_> = (1_u32..).zip(text.split('\n')).flat_map(|(line, text)| {
+            let columns = (1_u32..).zip(text.chars()).filter(|(_, character)| *character != '\u{200b}');
+            let kept: Vec<_> = columns.map(|(column, character)| (line, column, character)).collect();
+            kept.into_iter().chain([(line, 0, '\n')])
+        }).collect();
+        let mut places: Vec<_> = source.text.char_indices().zip(places).collect();
+        let length = places.len().max(1);
+        places.rotate_left(seed % length);
+        for ((at, character), (line, column, expected)) in places {
+            prop_assert_eq!(character, expected);
+            let span = source.span(at, at + 1);
+            prop_assert!(character == '\n' || (span.line, span.column) == (line, column), "{} {:?}", at, span);
+        }
     }
 
     #[test]

@@ -17,16 +17,18 @@ const MOST_MARKED: usize = 200;
 /// `notes` about `text`, which `name` calls, each with its line and a blank line behind it; without colours.
 pub fn render(name: &str, text: &[u8], notes: &[Note]) -> String {
     let text = decode(text, &mut Notes::default());
-    let (mut rest, mut next) = (lines(&text), 1);
+    let (mut rest, mut line, mut next) = (lines(&text), "", 1);
     let renderer = Renderer::plain().term_width(WIDTH);
     let mut out = String::new();
     for note in notes {
         let number = usize::try_from(note.span.line).unwrap_or(usize::MAX);
-        if number < next {
-            (rest, next) = (lines(&text), 1);
+        if number.saturating_add(1) != next {
+            if number < next {
+                (rest, next) = (lines(&text), 1);
+            }
+            line = rest.nth(number.saturating_sub(next)).unwrap_or_default();
+            next = number.saturating_add(1);
         }
-        let line = rest.nth(number.saturating_sub(next)).unwrap_or_default();
-        next = number.saturating_add(1);
         out.push_str(&renderer.render(&[report(name, note, number, line)]));
         out.push_str("\n\n");
     }
@@ -111,6 +113,22 @@ warning[unknown-property]: `gatway` is no property of `/ip route`
         let shown = render("my.rsc", text.as_bytes(), &read(text.as_bytes()).notes);
         assert!(shown.contains("my.rsc:1:5024") && shown.contains("gatway=192.0.2.1"), "{shown}");
         assert!(shown.lines().all(|line| line.chars().count() < 2 * WIDTH), "{shown}");
+    }
+
+    #[test]
+    fn notes_in_any_order_show_their_lines() {
+        let text = b"/ip route\nadd gatway=192.0.2.1 gatewai=192.0.2.2\n\nadd distence=1";
+        let mut notes = read(text).notes;
+        let shown = |notes: &[Note]| {
+            let shown = render("x", text, notes);
+            let mut shown: Vec<_> = shown.split("\n\n").map(str::to_owned).collect();
+            shown.sort();
+            shown
+        };
+        let expected = shown(&notes);
+        assert!(expected.iter().any(|note| note.contains("4 | add distence=1")), "{expected:?}");
+        notes.reverse();
+        assert_eq!(shown(&notes), expected);
     }
 
     #[test]

@@ -147,3 +147,17 @@ const PARTS: &[&str] = &[
     "\"",
     "\u{0}",
 ];
+
+#[test]
+fn scripts_are_no_documents_however_long() {
+    let script = "/ip route\nadd gateway=192.0.2.1 comment=\"a\"\n";
+    for text in [script.repeat(100_000), "\r".repeat(1 << 20), "ip\r".repeat(100_000), ".. ".repeat(1 << 20)] {
+        assert!(!is_routeros_document(&text), "{}", &text[..10]);
+    }
+    let entry = "[[ip.firewall.address-list]]\naddress = \"192.0.2.1\"\nlist = \"a\"\n";
+    assert!(is_routeros_document(&format!("# a comment\n\n{}", entry.repeat(20_000))));
+    assert!(
+        is_routeros_document("  [ \"ip\" . dns ]\nservers = \"192.0.2.53\"")
+            && is_routeros_document("dialect = \"v7\"")
+    );
+}

@@ -24,7 +24,7 @@ impl Store {
             }
             vec![(menu.into(), vec![0])]
         } else {
-            let Some(found) = self.meant(menu, statement) else { return false };
+            let Some(found) = self.chosen(menu, statement) else { return false };
             found
         };
         let unset = (statement.verb == "unset").then(|| statement.text("value-name"));
@@ -70,7 +70,7 @@ impl Store {
     }
 
     pub(super) fn switch(&mut self, menu: &str, statement: &Statement, disabled: &str) -> bool {
-        let Some(found) = self.meant(menu, statement) else { return false };
+        let Some(found) = self.chosen(menu, statement) else { return false };
         let value = Value::Text(disabled.to_owned());
         let argument = Argument { span: statement.span, name: "disabled".into(), value, negated: false };
         for (menu, places) in found {
@@ -117,7 +117,7 @@ impl Store {
     }
 
     /// The items that `statement` means, paid for.
-    fn meant(&mut self, menu: &str, statement: &Statement) -> Option<Found> {
+    fn chosen(&mut self, menu: &str, statement: &Statement) -> Option<Found> {
         let found = self.select(menu, statement)?;
         let items: usize = found.iter().map(|(_, places)| places.len()).sum();
         if self.pay(CHANGE * items) { Some(found) } else { self.absent(menu, statement, "") }
@@ -169,4 +169,63 @@ pub fn is_reference(property: &str) -> bool {
         "exclude",
     ];
     REFERENCES.contains(&property)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::routeros::model::Model;
+    use crate::routeros::read;
+
+    /// Many entries, and many commands that look for one, end soon.
+    #[test]
+    fn long_scripts_end() {
+        let mut text = String::from("/ip firewall address-list\n");
+        for number in 0..20_000_u32 {
+            text.push_str(&format!("add list=l address=10.{}.{}.{}\n", number >> 16, number >> 8 & 255, number & 255));
+        }
+        for _ in 0..1_000 {
+            text.push_str("remove [find comment=none]\n");
+        }
+        let texts = [
+            text,
+            format!("/ip route\n{}", "add place-before=0 gateway=192.0.2.1\n".repeat(30_000)),
+            format!("/ip route\n{}{}", "add gateway=192.0.2.1\n".repeat(30_000), "move 29999 0\n".repeat(10_000)),
+            format!("/ip route\n{}{}", "add gateway=192.0.2.1\n".repeat(30_000), "disable [find]\n".repeat(10_000)),
+            format!("/ip route\n{}{}", "add gateway=192.0.2.1\n".repeat(30_000), "remove 0\n".repeat(30_000)),
+            (0..20_000)
+                .map(|number| format!("/interface vlan add name=v{number}\n/interface set v{number} mtu=1400\n"))
+                .collect(),
+            (1..20_000).map(|number| format!("/interface set ether{number} name=e{number}\n")).collect(),
+        ];
+        for text in texts {
+            let start = std::time::Instant::now();
+            let script = read(text.as_bytes());
+            let built = Model::build(&script);
+            let notes = built.notes.iter().filter(|note| note.id == "not-in-text").count();
+            assert!(
+                built.applied.len() + notes >= script.total,
+                "{} + {notes} of {}",
+                built.applied.len(),
+                script.total
+            );
+            assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+        }
+    }
+
+    #[test]
+    fn several_items_are_moved_and_removed_at_once() {
+        let after = |commands: &str| {
+            let rules: String =
+                ["a", "b", "c", "d", "e"].map(|name| format!("add gateway=192.0.2.1 comment={name}\n")).concat();
+            let model = Model::build(&read(format!("/ip route\n{rules}{commands}").as_bytes())).model;
+            let comments = model.routes.iter().filter_map(|route| route.item.text("comment"));
+            comments.collect::<String>()
+        };
+        assert_eq!(after("move 0,2 4"), "bdace");
+        assert_eq!(after("move 3,4 destination=0"), "deabc");
+        assert_eq!(after("move 1"), "acdeb");
+        assert_eq!(after("move [find comment~\"[ad]\"]"), "bcead");
+        assert_eq!(after("remove 0,2,2,4"), "bd");
+        assert_eq!(after("remove [find comment~\"[abde]\"]"), "c");
+    }
 }

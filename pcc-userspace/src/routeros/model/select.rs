@@ -17,7 +17,7 @@ impl Store {
         for selector in &statement.items {
             match selector {
                 Selector::Name(name) => match self.named(menu, name, statement.span) {
-                    Some((menu, at)) => found.push((menu.into(), vec![at])),
+                    Some((menu, at)) => add(&mut found, &menu, &[at]),
                     None => return self.absent(menu, statement, &format!("`{name}` names nothing in this text")),
                 },
                 Selector::Id(id) => {
@@ -27,7 +27,9 @@ impl Store {
                 Selector::Find { menu: searched, condition } => {
                     let searched = searched.join(" ");
                     let searched = if searched.is_empty() { menu.to_owned() } else { searched };
-                    found.extend(self.find(&searched, condition.as_ref(), statement)?);
+                    for (menu, places) in self.find(&searched, condition.as_ref(), statement)? {
+                        add(&mut found, &menu, &places);
+                    }
                 }
             }
         }
@@ -126,6 +128,14 @@ impl Store {
         let message = format!("`{}` in `/{menu}` is not applied: {reason}", statement.verb);
         self.note(severity, "not-in-text", statement, message);
         None
+    }
+}
+
+/// Adds places in `menu`, which is in `found` at most once.
+fn add(found: &mut Found, menu: &str, places: &[usize]) {
+    match found.iter_mut().find(|(known, _)| **known == *menu) {
+        Some((_, known)) => known.extend(places),
+        None => found.push((menu.into(), places.to_vec())),
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Store {
     pub(super) looked_at: usize,
 }
 
-/// Items that a command means: menus, and places in them.
+/// Items that a command means: menus, each once, and places in them.
 pub(super) type Found = Vec<(Rc<str>, Vec<usize>)>;
 
 /// Items that all commands of a text together may look at, so that a hostile text ends soon.

@@ -283,18 +283,3 @@ fn addresses_with_peers_and_wrong_networks() {
         [("network-mismatch", 3), ("value-bad", 4)]
     );
 }
-
-/// Many entries and many commands that find nothing end soon.
-#[test]
-fn long_scripts_end() {
-    let mut text = String::from("/ip firewall address-list\n");
-    for number in 0..20_000_u32 {
-        text.push_str(&format!("add list=l address=10.{}.{}.{}\n", number >> 16, number >> 8 & 255, number & 255));
-    }
-    for _ in 0..1_000 {
-        text.push_str("remove [find comment=none]\n");
-    }
-    let start = std::time::Instant::now();
-    assert_eq!(build(&text).model.address_lists["l"].len(), 20_000);
-    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
-}
