@@ -41,10 +41,12 @@ pub fn maps(names: &Names, fields: &MarkFields) -> String {
             set("ct", connection, *number),
             set("meta", connection, *number),
         );
-        // For the script's rules. Without a connection they change nothing; such a rule ends all the same.
+        // For the script's rules. Connections that were there before us, and packets without one, stay as they are; such a
+        // rule ends all the same.
         let both = format!("{} {}", set("ct", connection, *number), set("meta", connection, *number));
-        let _ = writeln!(text, " chain mark_connection{number} {{ {both}; }}");
-        let _ = writeln!(text, " chain mark_connection{number}_end {{ {both}; accept; }}");
+        let foreign = format!("ct mark & {:#x} == 0", fields.ours());
+        let _ = writeln!(text, " chain mark_connection{number} {{ {foreign} return; {both}; }}");
+        let _ = writeln!(text, " chain mark_connection{number}_end {{ {foreign} accept; {both}; accept; }}");
     }
     for number in names.routing.map().values() {
         let _ = write!(

@@ -58,6 +58,15 @@ pub fn refuses(lines: &[String], reason: &str) {
 }
 
 #[test]
+fn rules_do_not_mark_connections_that_were_there_before() {
+    let (text, _) = made("/ip firewall mangle add chain=forward action=mark-connection new-connection-mark=c1");
+    let chains: Vec<_> = text.lines().filter(|line| line.contains("chain mark_connection")).collect();
+    let ours = "ct mark & 0x8000 == 0";
+    assert!(chains.len() == 2 && chains[0].contains(&format!("{{ {ours} return; ct mark set")), "{chains:?}");
+    assert!(chains[1].contains(&format!("{{ {ours} accept; ct mark set")), "{chains:?}");
+}
+
+#[test]
 fn matchers_in_both_polarities() {
     for (words, positive, negated) in [
         ("in-interface=ether1", "iifname \"wan1\"", "iifname != \"wan1\""),
