@@ -55,6 +55,7 @@ impl Blueprint {
         let fields = names.fields(config.mark_mask).map_err(|bits| too_few_bits(config, &names, bits))?;
         let devices = Devices::of(model, &mapping(config, observed), numbers);
         refuse_unmapped(config, &devices, observed)?;
+        refuse_shared(&devices)?;
         let linux: BTreeMap<String, String> =
             devices.iter().map(|device| (device.interface.clone(), device.linux.clone())).collect();
         let (program, mut notes) = compile::compile(model, &names, &devices);
@@ -155,7 +156,8 @@ fn mapping(config: &Config, observed: &Observed) -> BTreeMap<String, String> {
         .chain(config.model.clients.iter().map(|client| client.interface.as_str()))
         .chain(config.interfaces().into_keys())
         .chain(config.gateways())
-        .filter(|name| observed.link(name).is_some())
+        // A device that was given to an interface is that one, whatever it is called.
+        .filter(|name| observed.link(name).is_some() && !config.map.values().any(|device| device == name))
         .map(|name| (name.to_owned(), name.to_owned()))
         .collect();
     for (interface, device) in &config.map {
@@ -172,6 +174,23 @@ fn refuse_unmapped(config: &Config, devices: &Devices, observed: &Observed) -> R
         hint: mapping_hint(name, observed),
     };
     let problems: Vec<Problem> = unmapped.map(refuse).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+/// Packets of one device cannot come in by two interfaces: rules for one of them would never match.
+fn refuse_shared(devices: &Devices) -> Result<(), Problems> {
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for device in devices.iter() {
+        if let Some(owner) = owners.insert(&device.linux, &device.interface) {
+            let message =
+                format!("device `{}` is given to two interfaces, `{owner}` and `{}`", device.linux, device.interface);
+            problems.push(Problem::new(
+                message,
+                "`--map` gives each of them a device of its own, or only one of them this one",
+            ));
+        }
+    }
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
 }
 

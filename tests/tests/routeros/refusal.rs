@@ -25,6 +25,14 @@ fn an_interface_without_a_device_is_named_with_the_devices_that_there_are() {
 }
 
 #[test]
+fn two_interfaces_of_one_device_are_named() {
+    let lab = Lab::builder().without_ipv6().defaults(Defaults::None).build();
+    let script = Script::new(&(interfaces(2) + &tables(2) + &inbound(2) + &nat(2)));
+    let stderr = refused(&lab, &script, &["--map", "bridge=lan,isp1=wan1,isp2=wan1"]);
+    assert!(stderr.contains("device `wan1` is given to two interfaces, `isp1` and `isp2`"), "{stderr}");
+}
+
+#[test]
 fn a_rule_that_cannot_be_mirrored_is_named_with_its_line() {
     let lab = Lab::builder().without_ipv6().defaults(Defaults::None).build();
     let rule = "/ip firewall mangle\nadd chain=prerouting layer7-protocol=video action=mark-packet new-packet-mark=v\n";
