@@ -78,6 +78,16 @@ impl Names {
         }
     }
 
+    /// These, and those of `previous` that are gone: their numbers stay theirs as long as connections may hold them.
+    #[must_use]
+    pub fn remembering(&self, previous: &Self) -> Self {
+        Self {
+            connection: self.connection.remembering(&previous.connection),
+            routing: self.routing.remembering(&previous.routing),
+            packet: self.packet.remembering(&previous.packet),
+        }
+    }
+
     /// How they fit into the bits `mask` of both marks; without a mask into the lowest bits. Where the mask allows it there
     /// is room for some more names, so that a script may grow under its live connections. The error is the number of bits
     /// that it takes.
@@ -105,7 +115,7 @@ impl Numbers {
         self.iter().find(|(_, known)| *known == number).map(|(name, _)| name)
     }
 
-    /// Each name gets the number that it had, or else the lowest free one.
+    /// Each name gets the number that it had, or else the lowest one that none had.
     pub fn assign(names: impl IntoIterator<Item = String>, previous: &BTreeMap<String, u32>) -> Self {
         let names: BTreeSet<String> = names.into_iter().collect();
         let mut numbers: BTreeMap<_, _> = previous
@@ -113,7 +123,7 @@ impl Numbers {
             .filter(|(name, _)| names.contains(*name))
             .map(|(name, number)| (name.clone(), *number))
             .collect();
-        let mut taken: BTreeSet<u32> = numbers.values().copied().collect();
+        let mut taken: BTreeSet<u32> = previous.values().copied().collect();
         let mut free = 1;
         for name in names {
             numbers.entry(name).or_insert_with(|| {
@@ -124,6 +134,10 @@ impl Numbers {
             });
         }
         Self(numbers)
+    }
+
+    fn remembering(&self, previous: &Self) -> Self {
+        Self(previous.0.iter().chain(&self.0).map(|(name, number)| (name.clone(), *number)).collect())
     }
 
     /// Names with their numbers.
@@ -224,4 +238,29 @@ fn holds(model: &Model, list: &str, interface: &str, depth: usize) -> bool {
 
 fn rules(model: &Model) -> impl Iterator<Item = &Rule> {
     model.mangle.iter().chain(&model.nat).filter(|rule| rule.active())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(marks: &str, previous: &Names) -> Names {
+        let rules: String = marks
+            .split(' ')
+            .map(|mark| format!("add chain=prerouting action=mark-connection new-connection-mark={mark}\n"))
+            .collect();
+        let script = crate::routeros::read(format!("/ip firewall mangle\n{rules}").as_bytes());
+        Names::of(&Model::build(&script).model, previous)
+    }
+
+    #[test]
+    fn a_number_that_connections_may_hold_is_given_to_no_other_name() {
+        let first = names("a b", &Names::default());
+        let second = names("b c", &first);
+        assert_eq!(second.connection.map(), &[("b".to_owned(), 2), ("c".to_owned(), 3)].into());
+        let known = second.remembering(&first);
+        let third = names("a c d", &known);
+        assert_eq!(third.connection.map(), &[("a".to_owned(), 1), ("c".to_owned(), 3), ("d".to_owned(), 4)].into());
+        assert_eq!(third.remembering(&known).connection.get("b"), Some(2));
+    }
 }

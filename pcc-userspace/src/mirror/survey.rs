@@ -78,7 +78,7 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     (journal.table_base, journal.priority_base) = (table_base, priority_base);
     journal.mirror = true;
     journal.layout = Some(blueprint.layout());
-    journal.names = blueprint.names.clone();
+    journal.names = blueprint.names.remembering(&journal.names);
     journal.ids = blueprint.devices.iter().map(|device| (device.interface.clone(), device.number)).collect();
 
     let mut steps = vec![Step::Load { pins: paths.pins.display().to_string() }];
