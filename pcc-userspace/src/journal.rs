@@ -112,6 +112,13 @@ impl Journal {
         !new.is_empty()
     }
 
+    /// Remembers addresses that we add, each once.
+    pub fn add_addresses(&mut self, addresses: &[(String, IpNet)]) {
+        let new = addresses.iter().filter(|it| !self.addresses.contains(it));
+        let new: Vec<_> = new.cloned().collect();
+        self.addresses.extend(new);
+    }
+
     /// Remembers a setting as it was. Only the first value counts: a restart must not save what we wrote.
     pub fn save(&mut self, key: &str, before: String, written: Option<&str>) {
         match self.sysctls.iter_mut().find(|saved| saved.key == key) {

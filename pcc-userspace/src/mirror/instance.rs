@@ -30,6 +30,8 @@ pub struct Instance {
     pub observed: Observed,
     /// What is watched and does not answer.
     pub down: BTreeSet<WatchKey>,
+    /// The programs hold what `observed` asks for.
+    settled: bool,
     host: Box<dyn Host>,
     journal: Journal,
     _lock: Lock,
@@ -56,7 +58,10 @@ impl Instance {
             Ok(plane) => {
                 let Survey { observed, blueprint, warnings, .. } = survey;
                 let down = BTreeSet::new();
-                Ok((Self { config, paths, blueprint, plane, observed, down, host, journal, _lock: lock }, warnings))
+                let settled = true;
+                let instance =
+                    Self { config, paths, blueprint, plane, observed, down, settled, host, journal, _lock: lock };
+                Ok((instance, warnings))
             }
             Err(error) => {
                 if !adopting {
@@ -70,7 +75,10 @@ impl Instance {
         }
     }
 
-    /// Looks at the host again and repairs what differs: settings, routes, rules, sets of addresses, attachments.
+    /// Looks at the host again and repairs what differs: settings, addresses, routes, rules, sets of addresses, attachments.
+    ///
+    /// # Errors
+    /// What could not be repaired is tried again the next time.
     pub fn reconcile(&mut self) -> Result<()> {
         let observed = self.host.observe()?;
         for (key, value) in survey::sysctls(&self.blueprint, &observed, |key| self.host.sysctl(key).ok().flatten()) {
@@ -78,13 +86,26 @@ impl Instance {
             self.journal.store(&self.paths.run)?;
             self.try_apply(&Change::Sysctl { key, value });
         }
+        // What a device lost on its way: with it go all addresses, with its link those of IPv6.
+        if self.config.addresses {
+            let missing = survey::missing_addresses(&self.config, &self.blueprint, &observed);
+            let known = self.journal.addresses.len();
+            self.journal.add_addresses(&missing);
+            if self.journal.addresses.len() != known {
+                self.journal.store(&self.paths.run)?;
+            }
+            for (device, address) in missing {
+                self.try_apply(&Change::AddAddress { device, address });
+            }
+        }
         self.route(&observed);
         let before = std::mem::replace(&mut self.observed, observed);
+        let settled = std::mem::replace(&mut self.settled, false);
         let sets = self.blueprint.sets(&self.config, &self.observed);
-        if sets != self.blueprint.sets(&self.config, &before) {
+        if !settled || sets != self.blueprint.sets(&self.config, &before) {
             self.plane.set_sets(&sets)?;
         }
-        let known = survey::attachments(&self.blueprint, &before);
+        let known = if settled { survey::attachments(&self.blueprint, &before) } else { Vec::new() };
         let wanted = survey::attachments(&self.blueprint, &self.observed);
         if wanted.iter().map(Step::attachment).ne(known.iter().map(Step::attachment)) {
             for step in &wanted {
@@ -96,6 +117,7 @@ impl Instance {
             }
             self.plane.detach_others(&wanted.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
         }
+        self.settled = true;
         Ok(())
     }
 

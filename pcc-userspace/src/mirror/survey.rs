@@ -84,9 +84,7 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     let mut steps = vec![Step::Load { pins: paths.pins.display().to_string() }];
     let missing = missing_addresses(config, &blueprint, &observed);
     if config.addresses {
-        journal
-            .addresses
-            .extend(missing.iter().filter(|it| !journal.addresses.contains(it)).cloned().collect::<Vec<_>>());
+        journal.add_addresses(&missing);
         let add = |(device, address)| Step::Change(Change::AddAddress { device, address });
         steps.extend(missing.into_iter().map(add));
     } else {
@@ -153,7 +151,7 @@ pub fn sysctls(
 }
 
 /// The script's addresses that mapped devices of the host lack.
-fn missing_addresses(config: &Config, blueprint: &Blueprint, observed: &Observed) -> Vec<(String, IpNet)> {
+pub fn missing_addresses(config: &Config, blueprint: &Blueprint, observed: &Observed) -> Vec<(String, IpNet)> {
     let addresses = config.model.addresses.iter().filter(|address| !address.item.disabled());
     let missing = addresses.filter_map(|address| {
         let link = observed.link(&blueprint.devices.get(&address.interface)?.linux)?;

@@ -87,6 +87,12 @@ fn missing_addresses_are_named_or_added_and_taken_away_again() {
     let status = lab.pcc_output(&["status"]);
     let text = String::from_utf8(status.stdout).unwrap();
     assert!(text.contains("isp2") && text.contains("to_isp2") && text.contains("gateway 198.18.2.1"), "{text}");
+    lab.router().ip("address del 198.18.2.2/24 dev wan2");
+    let returns = std::time::Instant::now() + READY;
+    while !lab.router().ip("address show dev wan2").contains("198.18.2.2/24") {
+        assert!(std::time::Instant::now() < returns, "an address that went away is not added again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     pcc.signal(Signal::INT);
     assert!(pcc.wait(READY).success(), "{}", pcc.stderr());
     assert_eq!(HostState::diff(&before, &lab.host_state()), "");
