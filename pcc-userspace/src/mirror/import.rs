@@ -88,7 +88,8 @@ fn interfaces(script: &Script) -> BTreeSet<String> {
             _ => {}
         }
     }
-    names.remove("");
+    // `all-ppp` and its like are no interfaces but kinds of them.
+    names.retain(|name| !name.is_empty() && !name.starts_with("all-"));
     names
 }
 

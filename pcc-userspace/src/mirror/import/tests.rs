@@ -98,6 +98,13 @@ fn comments_go_with_their_items() {
 }
 
 #[test]
+fn kinds_of_interfaces_need_no_device() {
+    let script = read(b"/ip firewall nat add chain=srcnat out-interface=all-ppp action=masquerade\n");
+    let text = import(&script);
+    assert!(text.starts_with("dialect") && !text.contains("# all-ppp"), "{text}");
+}
+
+#[test]
 fn devices_are_written_and_read() {
     let devices: BTreeMap<String, String> =
         [("ether1".to_owned(), "eth0".to_owned()), ("my isp".to_owned(), "ppp0".to_owned())].into();
