@@ -123,6 +123,8 @@ pub mod knowledge {
     pub const CONFIRMED: u32 = 1;
     /// Another walk of a packet that comes in by the same device would have the same result.
     pub const SETTLED: u32 = 2;
+    /// No rule set the connection mark: the packet has conntrack's, which may have changed meanwhile.
+    pub const UNWRITTEN: u32 = 4;
     /// Position of [`Device::number`](super::Device::number).
     pub const DEVICE: u32 = 8;
 }

@@ -116,7 +116,9 @@ pub fn recall<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, dev
         && is_usable(settings, &flow, headers.key.protocol, now)
     {
         if flow.confirmed & knowledge::SETTLED != 0 && flow.confirmed >> knowledge::DEVICE == device {
-            return Recall::Cached { mark: flow.mark, refresh: flow.last_seen != now };
+            let unwritten = flow.confirmed & knowledge::UNWRITTEN != 0;
+            let mark = if unwritten { flow.mark & !settings.connection.mask() } else { flow.mark };
+            return Recall::Cached { mark, refresh: flow.last_seen != now };
         }
         walk.connection = settings.connection.get(flow.mark);
         walk.began = walk.connection;
@@ -146,16 +148,20 @@ pub fn advance<R: Rules>(rules: &R, facts: &Facts, walk: &mut Walk) -> bool {
 #[inline(always)]
 pub fn conclude(settings: &Settings, headers: &Headers, device: u32, walk: &Walk, now: u32) -> Conclusion {
     let tentative = if walk.guessed != 0 { settings.mark_missed } else { 0 };
-    let mark = settings.mark_ours
-        | tentative
-        | settings.connection.of(walk.connection)
-        | settings.routing.of(walk.routing)
-        | settings.packet.of(walk.packet);
+    let rest =
+        settings.mark_ours | tentative | settings.routing.of(walk.routing) | settings.packet.of(walk.packet);
+    let with_connection = rest | settings.connection.of(walk.connection);
+    // A mark that no rule set is conntrack's, and a packet without one is given conntrack's. The same number in the packet
+    // would be written over one that another chain has set since.
+    let unwritten = walk.written == 0 && walk.guessed == 0;
+    let mark = if unwritten { rest } else { with_connection };
     let mut confirmed = if walk.known != 0 { knowledge::CONFIRMED } else { 0 };
     if walk.varies == 0 && walk.connection == walk.began {
-        confirmed |= knowledge::SETTLED | device << knowledge::DEVICE;
+        let unwritten = if unwritten { knowledge::UNWRITTEN } else { 0 };
+        confirmed |= knowledge::SETTLED | unwritten | device << knowledge::DEVICE;
     }
-    let flow = Flow { mark, uplink: 0, generation: settings.rules_generation, confirmed, last_seen: now };
+    let generation = settings.rules_generation;
+    let flow = Flow { mark: with_connection, uplink: 0, generation, confirmed, last_seen: now };
     Conclusion { mark, remember: if headers.cacheable { Some(flow) } else { None } }
 }
 

@@ -95,6 +95,7 @@ impl Field {
     }
 
     /// All its bits.
+    #[inline(always)]
     pub const fn mask(self) -> u32 {
         self.of(self.most)
     }

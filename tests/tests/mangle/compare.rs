@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use crate::bench::{Answer, Bench, Loaded};
 use crate::generate::{Case, Sent};
-use crate::reference::{Connection, Mark, Memory, Packet, Walk, walk};
+use crate::reference::{Connection, Mark, Marks, Memory, Packet, Walk, walk};
 use crate::rules::{ACTIONS, Action, CHANCES, MATCHERS};
 use crate::world::CONNECTION_MARKS;
 
@@ -67,16 +67,17 @@ impl Trial<'_> {
             }
             // What begins a connection, or belongs to another one than its addresses say, does not look in the cache.
             let known = if packet.opens() || packet.key().is_none() { None } else { cached };
-            self.judge(packet, known, answer).map_err(|reason| format!("packet {} of 4, {reason}", at + 1))?;
+            let judged = self.judge(packet, known, answer);
+            let mark = judged.map_err(|reason| format!("packet {} of 4, {reason}", at + 1))?;
             if packet.key().is_some() {
-                cached = Some((answer.marks.connection, known.is_some_and(|(_, certain)| certain)));
+                cached = Some((mark, known.is_some_and(|(_, certain)| certain)));
             }
         }
         Ok(())
     }
 
-    /// Whether the reference can have come to `answer`, whatever the dice said.
-    fn judge(&mut self, packet: &Packet, known: Cached, answer: Answer) -> Result<(), String> {
+    /// Whether the reference can have come to `answer`, whatever the dice said: the connection's mark afterwards.
+    fn judge(&mut self, packet: &Packet, known: Cached, answer: Answer) -> Result<Mark, String> {
         let (mark, certain) = known.unwrap_or((None, false));
         let connection = Connection { mark, established: certain };
         let mut complaint = String::new();
@@ -88,7 +89,7 @@ impl Trial<'_> {
             let Err(reason) = self.agrees(packet, certain, answer, &walked, dice) else {
                 self.coverage.add(self.case, &walked);
                 self.memory = after;
-                return Ok(());
+                return Ok(walked.marks.connection);
             };
             let _ = write!(
                 complaint,
@@ -104,7 +105,10 @@ impl Trial<'_> {
     }
 
     fn agrees(&self, packet: &Packet, certain: bool, answer: Answer, walked: &Walk, dice: u32) -> Result<(), String> {
-        if answer.marks != walked.marks {
+        // A connection mark that no rule sets is left to conntrack.
+        let unwritten = !walked.written && !answer.tentative;
+        let connection = if unwritten { None } else { walked.marks.connection };
+        if answer.marks != (Marks { connection, ..walked.marks }) {
             return Err("which differs".into());
         }
         if answer.tentative && (certain || !walked.asked) {
