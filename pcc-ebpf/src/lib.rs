@@ -15,7 +15,7 @@
 //! | *generation* | a number of each uplink; raising it makes every cached decision for that uplink stale |
 //! | *policy* | how the connections that a rule decides choose among its uplinks ([`abi::Policy`]) |
 //! | *sticky* | connections that share some fields keep to one uplink ([`abi::Sticky`]) |
-//! | *verdict* | what the classifier says about one packet ([`classify::Verdict`]) |
+//! | *verdict* | what the classifier says about one packet: [`classify::Recall`], then [`policy::Choice`] |
 //!
 //! # A packet's way
 //!
