@@ -209,7 +209,7 @@ pub enum Lesson {
 }
 
 /// Learns from a packet with `mark` that leaves towards the LAN; `answered` is its reversed key. Only a mark that
-/// conntrack *confirmed* teaches: any other is a guess of [`classify`] about traffic between LANs.
+/// conntrack *confirmed* teaches: any other is a guess about traffic between LANs.
 #[inline(always)]
 pub fn learn<T: Tables>(tables: &T, settings: &Settings, mark: u32, answered: &FlowKey, now: u32) -> Lesson {
     let id = (mark & settings.mark_mask) >> settings.mark_shift & settings.mark_id_mask;

@@ -15,7 +15,7 @@
 //! | *generation* | a number of each uplink; raising it makes every cached decision for that uplink stale |
 //! | *policy* | how the connections that a rule decides choose among its uplinks ([`abi::Policy`]) |
 //! | *sticky* | connections that share some fields keep to one uplink ([`abi::Sticky`]) |
-//! | *verdict* | what the classifier says about one packet ([`classify::Verdict`]) |
+//! | *verdict* | what the classifier says about one packet: [`classify::Recall`], then [`policy::Choice`] |
 //! | *rule*, *chain*, *connection mark*, *packet mark*, *routing mark* | RouterOS's own words, where its rules decide |
 //! | *step* | a test or an action of compiled rules ([`abi::Step`]) |
 //! | *walk* | a packet's way through the steps ([`mangle::Walk`]) |

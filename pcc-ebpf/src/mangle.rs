@@ -148,8 +148,7 @@ pub fn advance<R: Rules>(rules: &R, facts: &Facts, walk: &mut Walk) -> bool {
 #[inline(always)]
 pub fn conclude(settings: &Settings, headers: &Headers, device: u32, walk: &Walk, now: u32) -> Conclusion {
     let tentative = if walk.guessed != 0 { settings.mark_missed } else { 0 };
-    let rest =
-        settings.mark_ours | tentative | settings.routing.of(walk.routing) | settings.packet.of(walk.packet);
+    let rest = settings.mark_ours | tentative | settings.routing.of(walk.routing) | settings.packet.of(walk.packet);
     let with_connection = rest | settings.connection.of(walk.connection);
     // A mark that no rule set is conntrack's, and a packet without one is given conntrack's. The same number in the packet
     // would be written over one that another chain has set since.
