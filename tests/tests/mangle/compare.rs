@@ -88,8 +88,9 @@ impl Trial<'_> {
             throws = throws.max(walked.thrown.min(12));
             let Err(reason) = self.agrees(packet, certain, answer, &walked, dice) else {
                 self.coverage.add(self.case, &walked);
+                let connection = walked.marks.connection;
                 self.memory = after;
-                return Ok(walked.marks.connection);
+                return Ok(connection);
             };
             let _ = write!(
                 complaint,

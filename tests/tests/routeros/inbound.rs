@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
-use tests::lab::address::{FORWARDED_PORT, PORT};
+use tests::lab::address::{FORWARDED_PORT, PORT, SERVER4};
 use tests::lab::{Conversation, Defaults, Lab, PATIENCE, Protocol, process};
 
 use crate::scripts::{Script, inbound, interfaces, nat, pcc, routing, tables};
@@ -66,6 +66,27 @@ fn inbound_marks_in_chain_input_do_not_cover_port_forwards() {
     assert_eq!(answered(&lab, 1, Protocol::Tcp, FORWARDED_PORT, 5), 5);
     assert_eq!(answered(&lab, 2, Protocol::Tcp, FORWARDED_PORT, 5), 0);
     assert!(lint(&script).contains("lint-7.6"), "{}", lint(&script));
+}
+
+#[test]
+fn a_mark_that_another_chain_changes_stays_changed() {
+    let lab = lab();
+    let heavy = "/ip firewall mangle add chain=forward protocol=udp packet-size=400-1500 action=mark-connection \
+                 new-connection-mark=heavy\n";
+    let rules = inbound(2) + &pcc("both-addresses", &[1, 2], "connection-mark=no-mark") + &routing(2) + heavy;
+    let script = Script::new(&(interfaces(2) + &tables(2) + &rules + &nat(2)));
+    let _pcc = script.run(&lab);
+    let to = SocketAddr::new(IpAddr::V4(SERVER4), PORT);
+    let mut conversation = lab.client().open(Protocol::Udp, Some(40_000), to, PATIENCE).unwrap();
+    let marked = |name: &str| {
+        let status = lab.pcc_output(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["connections"][name].as_u64().unwrap_or(0)
+    };
+    for bytes in [1, 1, 500, 1, 1] {
+        conversation.exchange(&vec![7; bytes]).unwrap();
+    }
+    assert_eq!(marked("heavy"), 1, "what the walk remembers is older");
 }
 
 fn lint(script: &Script) -> String {
