@@ -1,6 +1,5 @@
 //! The menus, commands and properties of RouterOS, as far as abbreviations and typing errors need them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -37,22 +36,24 @@ pub fn word(menu: &str, word: &str) -> Word {
     if word.is_empty() {
         return Word::Unknown;
     }
-    let children = children(menu);
-    if let Some((_, path)) = children.iter().find(|(last, _)| *last == word) {
+    // Most words differ in the first letter, which is compared faster than a word.
+    let near = |known: &str| known.as_bytes().first() == word.as_bytes().first();
+    let children = children(menu).iter().filter(|(last, _)| near(last));
+    if let Some((_, path)) = children.clone().find(|(last, _)| *last == word) {
         return Word::Menu(path);
     }
-    let verbs = verbs(menu);
-    if let Some(verb) = verbs.iter().chain(MORE_VERBS).find(|verb| **verb == word) {
+    let verbs = verbs(menu).iter().filter(|verb| near(verb));
+    if let Some(verb) = verbs.clone().chain(MORE_VERBS.iter().filter(|verb| near(verb))).find(|verb| **verb == word) {
         return Word::Verb(verb);
     }
-    let mut menus = children.iter().filter(|(last, _)| last.starts_with(word));
-    let mut prefixed = verbs.iter().filter(|verb| verb.starts_with(word));
+    let mut menus = children.clone().filter(|(last, _)| last.starts_with(word));
+    let mut prefixed = verbs.clone().filter(|verb| verb.starts_with(word));
     match (menus.next(), prefixed.next(), menus.next().is_some() || prefixed.next().is_some()) {
         (None, None, _) => Word::Unknown,
         (Some((_, path)), None, false) => Word::Menu(path),
         (None, Some(verb), false) => Word::Verb(verb),
         _ => {
-            let words = children.iter().map(|(last, _)| *last).chain(verbs.iter().copied());
+            let words = children.map(|(last, _)| *last).chain(verbs.copied());
             Word::Ambiguous(words.filter(|known| known.starts_with(word)).collect())
         }
     }
@@ -106,16 +107,32 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
+/// What is known of each menu, the menus sorted by length and name: many begin alike, and lengths are compared faster.
+struct ByMenu<T>(Vec<(&'static str, T)>);
+
+impl<T> ByMenu<T> {
+    fn new(entries: impl Iterator<Item = (&'static str, T)>) -> Self {
+        let mut entries: Vec<_> = entries.collect();
+        entries.sort_unstable_by_key(|(menu, _)| (menu.len(), *menu));
+        Self(entries)
+    }
+
+    fn get(&self, menu: &str) -> Option<&T> {
+        let place = self.0.binary_search_by(|(known, _)| (known.len(), *known).cmp(&(menu.len(), menu)));
+        place.ok().and_then(|at| self.0.get(at)).map(|(_, entry)| entry)
+    }
+}
+
 /// The menus right below each menu, as last word and full path.
-static CHILDREN: LazyLock<BTreeMap<&str, Vec<(&str, String)>>> = LazyLock::new(|| {
+static CHILDREN: LazyLock<ByMenu<Vec<(&str, String)>>> = LazyLock::new(|| {
     let path = |menu: &str, word: &str| if menu.is_empty() { word.to_owned() } else { format!("{menu} {word}") };
     let children =
         |menu, words: &'static str| words.split_ascii_whitespace().map(|word| (word, path(menu, word))).collect();
-    MENUS.iter().map(|(menu, words)| (*menu, children(menu, words))).collect()
+    ByMenu::new(MENUS.iter().map(|(menu, words)| (*menu, children(menu, words))))
 });
 
 /// The properties of each menu, sorted, and whether these are all.
-static PROPERTY_NAMES: LazyLock<BTreeMap<&str, (Vec<&str>, bool)>> = LazyLock::new(|| {
+static PROPERTY_NAMES: LazyLock<ByMenu<(Vec<&str>, bool)>> = LazyLock::new(|| {
     let names = |properties: &'static [&'static str]| {
         let mut names: Vec<_> =
             properties.iter().chain(&[ALWAYS]).flat_map(|names| names.split_ascii_whitespace()).collect();
@@ -123,7 +140,7 @@ static PROPERTY_NAMES: LazyLock<BTreeMap<&str, (Vec<&str>, bool)>> = LazyLock::n
         names.dedup();
         names
     };
-    PROPERTIES.iter().map(|(menu, properties, complete)| (*menu, (names(properties), *complete))).collect()
+    ByMenu::new(PROPERTIES.iter().map(|(menu, properties, complete)| (*menu, (names(properties), *complete))))
 });
 
 fn children(menu: &str) -> &'static [(&'static str, String)] {

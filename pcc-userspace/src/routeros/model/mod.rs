@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Note, Script, Span};
+use super::{Note, Script, Severity, Span};
 pub(super) use change::is_reference;
 use interface::{Address, Interface, InterfaceList, Member};
 use item::Item;
@@ -141,7 +141,7 @@ impl Model {
             model.routes.extend(take("route").into_iter().map(|item| Route::read(item, family, &mut notes)));
             model.rules.extend(take("route rule").into_iter().map(|item| RoutingRule::read(item, &mut notes)));
             for item in take("firewall address-list") {
-                model.add_list_entry(&item, family);
+                model.add_list_entry(&item, family, &mut notes);
             }
             let mut rules = |menu: &str| -> Vec<_> {
                 take(menu).into_iter().map(|item| Rule::read(item, family, &mut notes)).collect()
@@ -196,7 +196,7 @@ impl Model {
         self.settings.get(menu)?.text(name)
     }
 
-    fn add_list_entry(&mut self, item: &Item, family: Family) {
+    fn add_list_entry(&mut self, item: &Item, family: Family, notes: &mut Vec<Note>) {
         let (Some(list), Some(text)) = (item.text("list"), item.text("address")) else { return };
         let entry = ListEntry {
             span: item.span,
@@ -206,6 +206,10 @@ impl Model {
             timeout: item.text("timeout").and_then(duration).filter(|time| !time.is_zero()),
             disabled: item.disabled(),
         };
+        if entry.timeout.is_some() {
+            let message = format!("`{text}` is in list `{list}` only until this time is over, or the router restarts");
+            notes.push(Note::new(Severity::Info, "list-timeout", item.place("timeout"), message));
+        }
         self.address_lists.entry(list.to_owned()).or_default().push(entry);
     }
 

@@ -20,7 +20,7 @@ pub struct Store {
     outside: BTreeMap<String, (Span, usize)>,
     pub(super) mentioned: HashSet<String>,
     pub(super) expressions: Expressions,
-    pub(super) looked_at: usize,
+    budget: usize,
 }
 
 /// Items that a command means: menus, each once, and places in them.
@@ -28,15 +28,21 @@ pub(super) type Found = Vec<(Rc<str>, Vec<usize>)>;
 
 /// Items that all commands of a text together may look at, so that a hostile text ends soon.
 const BUDGET: usize = 40_000_000;
-/// Menus that are left out, of which each gets a note.
+/// Menus that are left out, of which each gets a note; the others have one note together.
 const MOST_OUTSIDE: usize = 1000;
+const MORE: &str = "*";
 /// Items that are moved at the cost of one that is looked at.
 const MOVES: usize = 16;
 
 impl Store {
     /// Runs the statements of `script` in their order.
     pub fn run(script: &Script) -> Self {
-        let mut store = Self::default();
+        Self::run_within(script, BUDGET)
+    }
+
+    /// The same, and looks at no more than `budget` items.
+    pub(super) fn run_within(script: &Script, budget: usize) -> Self {
+        let mut store = Self { budget, ..Self::default() };
         let (mut menu, mut of, mut before) = (String::new(), Scope::Outside, None);
         for statement in &script.statements {
             if before.is_none_or(|before| !Arc::ptr_eq(before, &statement.menu)) {
@@ -48,15 +54,11 @@ impl Store {
         }
         store.applied.sort_unstable();
         store.applied.dedup();
-        let outside = std::mem::take(&mut store.outside);
-        let more = outside.len().saturating_sub(MOST_OUTSIDE);
-        for (menu, (span, count)) in outside.into_iter().take(MOST_OUTSIDE) {
+        for (menu, (span, count)) in std::mem::take(&mut store.outside) {
             let commands = if count == 1 { "command" } else { "commands" };
-            let message = format!("menu `/{menu}` is not taken over ({count} {commands})");
+            let menu = if menu == MORE { "more menus are".to_owned() } else { format!("menu `/{menu}` is") };
+            let message = format!("{menu} not taken over ({count} {commands})");
             store.notes.push(Note::new(Severity::Info, "out-of-scope", span, message));
-        }
-        if let (1.., Some(statement)) = (more, script.statements.last()) {
-            store.note(Severity::Info, "out-of-scope", statement, format!("{more} more menus are not taken over"));
         }
         store
     }
@@ -80,6 +82,8 @@ impl Store {
 
     fn apply(&mut self, menu: &str, scope: Scope, statement: &Statement) {
         if matches!(scope, Scope::Outside | Scope::Read) {
+            let known = self.outside.len() < MOST_OUTSIDE || self.outside.contains_key(menu);
+            let menu = if known { menu } else { MORE };
             match self.outside.get_mut(menu) {
                 Some((_, count)) => *count += 1,
                 None => {
@@ -179,7 +183,10 @@ impl Store {
 
     /// Pays for looking at `items`; `false` if the text has looked at too many.
     pub(super) fn pay(&mut self, items: usize) -> bool {
-        self.looked_at = self.looked_at.saturating_add(items);
-        self.looked_at <= BUDGET
+        match self.budget.checked_sub(items) {
+            Some(left) => self.budget = left,
+            None => self.budget = 0,
+        }
+        self.budget > 0
     }
 }

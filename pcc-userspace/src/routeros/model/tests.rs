@@ -244,7 +244,7 @@ fn bad_rules_are_broken_and_noted() {
 
 #[test]
 fn lists_hold_ranges_and_names() {
-    let model = model(
+    let Built { model, notes, .. } = build(
         "/ip firewall address-list\nadd list=l address=10.0.0.0/8\nadd list=l address=192.0.2.1-192.0.2.9\nadd list=l address=example.com timeout=1d\n\
          add list=l address=192.0.2.20 timeout=00:10:00\nadd list=l address=192.0.2.21 timeout=none-static\n",
     );
@@ -253,6 +253,8 @@ fn lists_hold_ranges_and_names() {
     let timeouts: Vec<_> =
         model.address_lists["l"].iter().map(|entry| entry.timeout.map(|time| time.as_secs())).collect();
     assert_eq!(timeouts, [None, None, Some(86_400), Some(600), None]);
+    let notes: Vec<_> = notes.iter().map(|note| (note.id, note.span.line, note.span.column)).collect();
+    assert_eq!(notes, [("list-timeout", 4, 32), ("list-timeout", 5, 31)]);
 }
 
 #[test]
