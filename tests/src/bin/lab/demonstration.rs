@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use pcc_ebpf::abi::map;
 use pcc_ebpf::classify::HashFields;
 use pcc_userspace::status::Status;
 use rustix::process::Signal;
@@ -207,7 +208,8 @@ impl Demonstration {
         self.check(report.faults.is_empty(), &format!("no connection noticed ({} exchanges)", report.exchanges));
         self.check(between.iter().all(predicted), "meanwhile new ones were balanced as before");
         let ours = |objects: &BpfObjects| {
-            objects.maps.clone().into_iter().filter(|(_, name)| name.starts_with("pcc_")).collect::<Vec<_>>()
+            // What is pinned; a scratchpad is each program's own.
+            objects.maps.clone().into_iter().filter(|(_, name)| map::ALL.contains(&name.as_str())).collect::<Vec<_>>()
         };
         self.check(ours(&before) == ours(&after), "the next start adopted the same maps");
         let replaced = after.programs.len() == before.programs.len()
