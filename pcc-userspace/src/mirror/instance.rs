@@ -101,9 +101,9 @@ impl Instance {
         self.route(&observed);
         let before = std::mem::replace(&mut self.observed, observed);
         let settled = std::mem::replace(&mut self.settled, false);
-        let sets = self.blueprint.sets(&self.config, &self.observed);
-        if !settled || sets != self.blueprint.sets(&self.config, &before) {
-            self.plane.set_sets(&sets)?;
+        // Lists may be long, and nothing else in the sets depends on the host.
+        if !settled || before.addresses != self.observed.addresses {
+            self.plane.set_sets(&self.blueprint.sets(&self.config, &self.observed))?;
         }
         let known = if settled { survey::attachments(&self.blueprint, &before) } else { Vec::new() };
         let wanted = survey::attachments(&self.blueprint, &self.observed);
