@@ -58,17 +58,27 @@ pub async fn run(mut instance: Instance, signals: [Signal; 2]) -> Result<Instanc
     health.sync(&instance, &answers, Instant::now());
     // Something may have changed between the survey and the start of the watch.
     look(&mut instance, &mut health, &answers);
+    let mut looked = Instant::now();
     loop {
         let now = Instant::now();
         health.send_due(now);
         let deadline = health.next_deadline().unwrap_or(now + RESYNC).min(now + RESYNC);
         match next(&mut sources, deadline).await? {
             Event::Stop => return Ok(instance),
-            Event::Host => look(&mut instance, &mut health, &answers),
+            Event::Host => {
+                look(&mut instance, &mut health, &answers);
+                looked = Instant::now();
+            }
             Event::Answered(probed, sequence) => {
                 health.handle(&mut instance, probed, machine::Event::Answered(sequence));
             }
-            Event::Due => health.tick(&mut instance),
+            Event::Due => {
+                health.tick(&mut instance);
+                if looked.elapsed() >= RESYNC {
+                    look(&mut instance, &mut health, &answers);
+                    looked = Instant::now();
+                }
+            }
             Event::Asked(request, reply) => {
                 let answer = answer(&mut instance, &health, request).unwrap_or_else(|error| refusal(&error));
                 let _ = reply.send(answer);

@@ -11,7 +11,7 @@ use pcc_userspace::instance::Instance;
 use pcc_userspace::survey::Step;
 use rustix::process::Signal;
 use tests::lab::address::{PORT, SERVER4, server4, server6};
-use tests::lab::{BpfObjects, Busy, Defaults, HostState, Lab, PATIENCE, Pcc, Protocol, marked_connections};
+use tests::lab::{BpfObjects, Busy, Defaults, HostState, Lab, PATIENCE, Pcc, Protocol, eventually, marked_connections};
 
 const READY: Duration = Duration::from_secs(10);
 /// The kernel frees BPF objects a little late.
@@ -298,4 +298,17 @@ check = { target = \"carrier\" }
             "{to}: the bypass follows main, the rest has one uplink"
         );
     }
+}
+
+/// Some changes of the host cause no notice; they are found when it is looked at all the same.
+#[test]
+fn a_setting_that_somebody_changes_is_put_back_within_half_a_minute() {
+    const LOOKED_AT: Duration = Duration::from_secs(40);
+    const KEY: &str = "net/ipv4/conf/wan1/src_valid_mark";
+    let lab = Lab::builder().without_ipv6().defaults(Defaults::All).build();
+    let _pcc = run(&lab, &[]);
+    // Until the notices of the start are over.
+    std::thread::sleep(Duration::from_secs(3));
+    lab.router().set_sysctls(&[(KEY, "0")]);
+    assert!(eventually(LOOKED_AT, || lab.router().sysctl(KEY).is_ok_and(|value| value == "1")));
 }

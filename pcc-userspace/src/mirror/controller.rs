@@ -33,13 +33,17 @@ pub async fn run(mut instance: Instance, signals: [Signal; 2]) -> Result<Instanc
     let mut watching = Watching { checks: BTreeMap::new(), answers };
     // Something may have changed between the survey and the start of the watch.
     watching.look(&mut instance);
+    let mut looked = Instant::now();
     loop {
         let now = Instant::now();
         watching.send_due(now);
         let deadline = watching.next_deadline().unwrap_or(now + RESYNC).min(now + RESYNC);
         match next(&mut sources, deadline).await? {
             Event::Stop => return Ok(instance),
-            Event::Host => watching.look(&mut instance),
+            Event::Host => {
+                watching.look(&mut instance);
+                looked = Instant::now();
+            }
             Event::Answered(key, sequence) => {
                 if watching.handle(&key, machine::Event::Answered(sequence)) {
                     watching.publish(&mut instance);
@@ -50,6 +54,10 @@ pub async fn run(mut instance: Instance, signals: [Signal; 2]) -> Result<Instanc
                 let changed = keys.iter().map(|key| watching.handle(key, machine::Event::Tick));
                 if changed.fold(false, |any, changed| any | changed) {
                     watching.publish(&mut instance);
+                }
+                if looked.elapsed() >= RESYNC {
+                    watching.look(&mut instance);
+                    looked = Instant::now();
                 }
             }
             Event::Asked(request, reply) => {
