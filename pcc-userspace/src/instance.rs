@@ -73,10 +73,7 @@ impl Instance {
             }
             Err(error) => {
                 if !adopting {
-                    let undone = teardown::teardown(host.as_mut(), &paths, &journal);
-                    for error in undone.err().into_iter().flatten() {
-                        tracing::error!("undoing a failed start: {error:#}");
-                    }
+                    teardown::undo_start(host.as_mut(), &paths, &journal);
                 }
                 Err(error)
             }
@@ -93,7 +90,7 @@ impl Instance {
             || ruleset::segment_sizes(&topology) != ruleset::segment_sizes(&self.topology);
         self.write_sysctls(&topology, &observed)?;
         for change in plan::routing(&self.config, &topology, &self.live, &observed) {
-            self.try_apply(&change);
+            self.host.try_apply(&change);
         }
         let known: Vec<Step> = survey::attachments(&self.topology).collect();
         let wanted: Vec<Step> = survey::attachments(&topology).collect();
@@ -148,12 +145,12 @@ impl Instance {
             for (id, family) in &gone {
                 let marks = instance.config.marks;
                 let change = Change::DeleteConnections { family: *family, mark: marks.of(*id), mask: marks.id_mask() };
-                instance.try_apply(&change);
+                instance.host.try_apply(&change);
             }
         };
         forget(self);
         for change in plan::routing(&self.config, &self.topology, &self.live, &self.observed) {
-            self.try_apply(&change);
+            self.host.try_apply(&change);
         }
         // What a packet in flight began on the old decision meanwhile.
         forget(self);
@@ -214,7 +211,7 @@ impl Instance {
     fn update_elements(&mut self) {
         let sources = UsualSources::of(&self.topology, &self.live, &self.observed);
         let script = ruleset::update(&self.config, &self.topology, &self.live, &sources);
-        self.try_apply(&Change::Nft { summary: "new elements".into(), script });
+        self.host.try_apply(&Change::Nft { summary: "new elements".into(), script });
     }
 
     /// What an uplink needs that got its first address of a family after the start.
@@ -222,17 +219,9 @@ impl Instance {
         for (key, value) in plan::sysctls(topology, |key| self.host.sysctl(key).ok().flatten()) {
             start::save_setting(self.host.as_ref(), observed, &mut self.journal, &key, &value)?;
             self.journal.store(&self.paths.run)?;
-            self.try_apply(&Change::Sysctl { key, value });
+            self.host.try_apply(&Change::Sysctl { key, value });
         }
         Ok(())
-    }
-
-    /// A repair that fails is reported and tried again at the next event; the others go on.
-    fn try_apply(&mut self, change: &Change) {
-        tracing::debug!("{change}");
-        if let Err(error) = self.host.apply(change) {
-            tracing::error!("`{change}`: {error:#}");
-        }
     }
 }
 

@@ -49,3 +49,10 @@ pub fn teardown(host: &mut dyn Host, paths: &Paths, journal: &Journal) -> Result
     }
     Err(errors)
 }
+
+/// [`teardown`] after a start that failed half-way; what cannot be undone is reported.
+pub fn undo_start(host: &mut dyn Host, paths: &Paths, journal: &Journal) {
+    for error in teardown(host, paths, journal).err().into_iter().flatten() {
+        tracing::error!("undoing a failed start: {error:#}");
+    }
+}

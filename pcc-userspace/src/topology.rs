@@ -107,12 +107,11 @@ pub fn resolve(config: &Config, ids: &BTreeMap<String, u32>, observed: &Observed
 /// next hop.
 pub fn problems(config: &Config, topology: &Topology, observed: &Observed) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let names: Vec<&str> = observed.links.iter().map(|link| link.name.as_str()).filter(|name| *name != "lo").collect();
     let devices = config.uplinks.iter().map(|uplink| &uplink.device).chain(&config.lans);
     for device in devices.filter(|device| observed.link(device).is_none()) {
         problems.push(Problem::new(
             format!("no interface `{device}`"),
-            format!("this host has: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") }),
+            format!("this host has: {}", observed.device_names()),
         ));
     }
     for uplink in &topology.uplinks {

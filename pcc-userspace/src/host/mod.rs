@@ -232,6 +232,12 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// The devices that a configuration may name, for hints.
+    pub fn device_names(&self) -> String {
+        let names: Vec<&str> = self.links.iter().map(|link| link.name.as_str()).filter(|name| *name != "lo").collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
     /// The device called `name`.
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
@@ -304,6 +310,13 @@ pub trait Host {
     fn observe(&mut self) -> anyhow::Result<Observed>;
     /// Performs one change.
     fn apply(&mut self, change: &Change) -> anyhow::Result<()>;
+    /// Performs a repair: one that fails is reported and tried again at the next event, and the others go on.
+    fn try_apply(&mut self, change: &Change) {
+        tracing::debug!("{change}");
+        if let Err(error) = self.apply(change) {
+            tracing::error!("`{change}`: {error:#}");
+        }
+    }
     /// The value of `/proc/sys/<key>` without its line end; `None` where the kernel has no such key.
     fn sysctl(&self, key: &str) -> anyhow::Result<Option<String>>;
     /// What others do with marks: everything but the nftables table `inet <own_table>` and the rules of our protocol.

@@ -204,8 +204,7 @@ fn refusal(config: &Config, note: &Note, observed: &Observed) -> Problem {
 }
 
 fn mapping_hint(interface: &str, observed: &Observed) -> String {
-    let names: Vec<&str> = observed.links.iter().map(|link| link.name.as_str()).filter(|name| *name != "lo").collect();
-    format!("`--map {interface}=DEVICE`; this host has: {}", names.join(", "))
+    format!("`--map {interface}=DEVICE`; this host has: {}", observed.device_names())
 }
 
 fn too_few_bits(config: &Config, names: &Names, bits: u32) -> Problems {

@@ -65,10 +65,7 @@ impl Instance {
             }
             Err(error) => {
                 if !adopting {
-                    let undone = teardown::teardown(host.as_mut(), &paths, &journal);
-                    for error in undone.err().into_iter().flatten() {
-                        tracing::error!("undoing a failed start: {error:#}");
-                    }
+                    teardown::undo_start(host.as_mut(), &paths, &journal);
                 }
                 Err(error)
             }
@@ -84,7 +81,7 @@ impl Instance {
         for (key, value) in survey::sysctls(&self.blueprint, &observed, |key| self.host.sysctl(key).ok().flatten()) {
             start::save_setting(self.host.as_ref(), &observed, &mut self.journal, &key, &value)?;
             self.journal.store(&self.paths.run)?;
-            self.try_apply(&Change::Sysctl { key, value });
+            self.host.try_apply(&Change::Sysctl { key, value });
         }
         // What a device lost on its way: with it go all addresses, with its link those of IPv6.
         if self.config.addresses {
@@ -95,7 +92,7 @@ impl Instance {
                 self.journal.store(&self.paths.run)?;
             }
             for (device, address) in missing {
-                self.try_apply(&Change::AddAddress { device, address });
+                self.host.try_apply(&Change::AddAddress { device, address });
             }
         }
         self.route(&observed);
@@ -154,15 +151,7 @@ impl Instance {
 
     fn route(&mut self, observed: &Observed) {
         for change in self.blueprint.reconcile(&self.config, observed, &self.down) {
-            self.try_apply(&change);
-        }
-    }
-
-    /// A repair that fails is reported and tried again at the next event; the others go on.
-    fn try_apply(&mut self, change: &Change) {
-        tracing::debug!("{change}");
-        if let Err(error) = self.host.apply(change) {
-            tracing::error!("`{change}`: {error:#}");
+            self.host.try_apply(&change);
         }
     }
 }

@@ -61,11 +61,9 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     let clashes = clash::clashes(&host.mark_uses(&table, &observed)?, blueprint.fields.mask());
     problems.extend(clashes.refused);
     for device in blueprint.devices.iter().filter(|device| observed.link(&device.linux).is_none()) {
-        let known: Vec<&str> =
-            observed.links.iter().map(|link| link.name.as_str()).filter(|name| *name != "lo").collect();
         problems.push(Problem::new(
             format!("no interface `{}` for `{}`", device.linux, device.interface),
-            format!("this host has: {}", known.join(", ")),
+            format!("this host has: {}", observed.device_names()),
         ));
     }
     if !problems.is_empty() {

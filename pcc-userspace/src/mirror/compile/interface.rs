@@ -4,8 +4,7 @@ use pcc_ebpf::abi::Op;
 
 use super::context::Context;
 use super::expression::Expression;
-use crate::mirror::names::members;
-use crate::routeros::model::Model;
+use crate::mirror::names::{is_member, members};
 use crate::routeros::{Severity, Span};
 
 const ID: &str = "mirror-interface";
@@ -50,7 +49,7 @@ impl Context<'_> {
         };
         let mut tests = Vec::new();
         for device in self.devices.iter() {
-            if is_member(self.model, list, &device.interface, 0) {
+            if is_member(self.model, list, &device.interface) {
                 tests.push(Expression::test(Op::Device, device.number, 0));
             }
         }
@@ -71,21 +70,4 @@ impl Context<'_> {
         }
         Some(Expression::any(tests))
     }
-}
-
-/// `interface` is in `list`, all of whose parts are known: as [`members`], but also for interfaces that only the mapping
-/// to devices names.
-fn is_member(model: &Model, list: &str, interface: &str, depth: usize) -> bool {
-    const DEEPEST: usize = 16;
-    let own = |member: &&crate::routeros::model::interface::Member| {
-        member.group == list && member.interface == interface && !member.item.disabled()
-    };
-    if list == "all" || model.members.iter().any(|member| own(&member)) {
-        return true;
-    }
-    let Some(known) = model.lists.iter().find(|known| known.name == list).filter(|_| depth <= DEEPEST) else {
-        return false;
-    };
-    let within = |lists: &[String]| lists.iter().any(|list| is_member(model, list, interface, depth + 1));
-    within(&known.include) && !within(&known.exclude)
 }
