@@ -305,11 +305,11 @@ impl Check {
 }
 
 fn target(uplink: &Uplink, family: Family, gateway: Option<IpAddr>) -> Option<IpAddr> {
-    match &uplink.config.check.target {
+    uplink.config.check.targets.iter().find_map(|target| match target {
         Target::Gateway => gateway,
-        Target::Addresses(addresses) => addresses.iter().copied().find(|address| Family::of(*address) == family),
-        Target::Carrier => None,
-    }
+        Target::Ping(address) if Family::of(*address) == family => Some(*address),
+        _ => None,
+    })
 }
 
 /// Prints errors of a teardown, each with its hint.

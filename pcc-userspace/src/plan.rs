@@ -65,6 +65,24 @@ impl Live {
     }
 }
 
+/// What the uplinks are good for at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Connections that are there go on by them: all that are not down, and those whose connections wait for their return.
+    pub carrying: Live,
+    /// They take new connections; a part of [`Self::carrying`].
+    pub taking: Live,
+    /// They take fewer of them than their weight says; a part of [`Self::taking`].
+    pub degraded: Live,
+}
+
+impl Standing {
+    /// Nothing is known against `live`.
+    pub fn sound(live: Live) -> Self {
+        Self { carrying: live.clone(), taking: live, degraded: Live::default() }
+    }
+}
+
 /// The routing table of uplink `id`.
 pub fn table(config: &Config, id: u32) -> u32 {
     config.table_base + id

@@ -7,7 +7,6 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Check, Nat};
 use crate::host::{Address, Link};
 use crate::sources::{Source, UsualSources};
 use crate::{config, ruleset, survey, topology};
@@ -62,17 +61,7 @@ fn host() -> Observed {
 }
 
 fn config() -> Config {
-    let uplink = |device: &str| config::Uplink {
-        name: device.into(),
-        device: device.into(),
-        weight: 1,
-        id: None,
-        gateway4: None,
-        gateway6: None,
-        nat: Nat::Masquerade,
-        mss: None,
-        check: Check::default(),
-    };
+    let uplink = |device: &str| config::Uplink::new(device);
     Config {
         instance: "default".into(),
         uplinks: vec![uplink("wan1"), uplink("wan2")],
@@ -85,6 +74,8 @@ fn config() -> Config {
         table_base: Config::TABLE_BASE,
         priority_base: Config::PRIORITY_BASE,
         rules: Vec::new(),
+        balance_router: false,
+        hook: Vec::new(),
     }
 }
 

@@ -3,28 +3,13 @@
 use pcc_ebpf::classify::HashFields;
 
 use super::*;
+use crate::config;
 use crate::config::rule::Sticky;
-use crate::config::{self, Check, Nat};
 use crate::topology::Uplink;
 
 fn topology() -> Topology {
-    let uplink = |id: u32| Uplink {
-        id,
-        config: config::Uplink {
-            name: format!("wan{id}"),
-            device: format!("wan{id}"),
-            weight: 1,
-            id: None,
-            gateway4: None,
-            gateway6: None,
-            nat: Nat::Masquerade,
-            mss: None,
-            check: Check::default(),
-        },
-        link: None,
-        ipv4: None,
-        ipv6: None,
-    };
+    let uplink =
+        |id: u32| Uplink { id, config: config::Uplink::new(&format!("wan{id}")), link: None, ipv4: None, ipv6: None };
     Topology { uplinks: vec![uplink(1), uplink(2), uplink(40)], lans: Vec::new() }
 }
 

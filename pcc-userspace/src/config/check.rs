@@ -45,6 +45,8 @@ pub fn check(draft: &Draft, source: Source<'_>) -> Result<Config, Vec<Problem>> 
         table_base,
         priority_base,
         rules,
+        balance_router: draft.balance_router.as_ref().is_some_and(|at| at.value),
+        hook: draft.hook.as_ref().map_or_else(Vec::new, |at| at.value.as_slice().to_vec()),
     };
     if checker.problems.is_empty() { Ok(config) } else { Err(checker.problems) }
 }

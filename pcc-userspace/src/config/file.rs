@@ -41,6 +41,10 @@ pub struct Draft {
     pub lists: BTreeMap<String, Several>,
     /// The `[[rule]]` tables.
     pub rule: Vec<RuleDraft>,
+    /// The router's own connections are balanced too.
+    pub balance_router: Option<At<bool>>,
+    /// Program and arguments that are run for events.
+    pub hook: Option<At<Words>>,
 }
 
 /// One `[[uplink]]`.
@@ -63,6 +67,17 @@ pub struct UplinkDraft {
     pub nat: Option<At<String>>,
     /// `clamp` or bytes.
     pub mss: Option<At<Word>>,
+    /// Uplinks of an earlier tier go first.
+    pub tier: Option<At<i64>>,
+    /// `release` or `keep`.
+    pub on_down: Option<At<String>>,
+    /// Resets for clients whose connections end with the uplink.
+    pub reset_clients: Option<At<bool>>,
+    /// `keep`, `move`, or a time.
+    pub fail_back: Option<At<String>>,
+    /// When it counts as degraded.
+    #[serde(default)]
+    pub degraded: DegradedDraft,
     /// Health check.
     #[serde(default)]
     pub check: CheckDraft,
@@ -80,6 +95,11 @@ impl UplinkDraft {
             gateway6: None,
             nat: None,
             mss: None,
+            tier: None,
+            on_down: None,
+            reset_clients: None,
+            fail_back: None,
+            degraded: DegradedDraft::default(),
             check: CheckDraft::default(),
         }
     }
@@ -95,8 +115,28 @@ pub struct CheckDraft {
     pub interval: Option<At<String>>,
     /// Time until an unanswered ping is lost.
     pub timeout: Option<At<String>>,
-    /// Pings in a row that change the state.
-    pub count: Option<At<i64>>,
+    /// Targets that must answer.
+    pub quorum: Option<At<i64>>,
+    /// Lost probes in a row that silence a target.
+    pub losses: Option<At<i64>>,
+    /// Answered probes in a row that bring it back.
+    pub answers: Option<At<i64>>,
+    /// The longest time of probation.
+    pub hold_down: Option<At<String>>,
+}
+
+/// The `degraded` of an uplink.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DegradedDraft {
+    /// Percent of lost probes.
+    pub loss: Option<At<i64>>,
+    /// Round-trip time, such as `300ms`.
+    pub latency: Option<At<String>>,
+    /// Variation of the round-trip time.
+    pub jitter: Option<At<String>>,
+    /// Percent of the weight that is left.
+    pub weight: Option<At<i64>>,
 }
 
 /// One word or a list of them.
@@ -215,7 +255,7 @@ mark_mask = 0xff
 [[uplink]]
 device = "eth0"
 gateway = "192.0.2.1"
-check = { target = "gateway", interval = "400ms", count = 3 }
+check = { target = "gateway", interval = "400ms", losses = 3 }
 [[uplink]]
 device = "eth1"
 [uplink.check]

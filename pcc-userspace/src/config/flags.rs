@@ -59,24 +59,32 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "UPLINK=SIZE")]
     pub mss: Vec<Assignment>,
 
-    /// What the health check of an uplink pings: `eth0=1.1.1.1`, `eth0=gateway` or `eth0=carrier`. May be repeated.
+    /// What the health check of an uplink asks: `eth0=1.1.1.1`, `eth0=gateway` or `eth0=carrier`. May be repeated.
     ///
-    /// `gateway` (the default) pings the next hop of each family, `carrier` pings nothing. At most one address of
-    /// each family: `eth0=1.1.1.1,2606:4700:4700::1111`.
+    /// `gateway` (the default) pings the next hop of each family, `carrier` asks nothing. Several are separated by commas:
+    /// `eth0=1.1.1.1,2606:4700:4700::1111`.
     #[arg(long, value_name = "UPLINK=TARGET")]
     pub check: Vec<Assignment>,
 
-    /// Time between two pings of every uplink, 50ms to 1h [default: 400ms].
+    /// Time between two probes of a target, 50ms to 1h [default: 300ms].
     #[arg(long, value_name = "TIME")]
     pub check_interval: Option<String>,
 
-    /// Time until an unanswered ping is lost, 10ms to 1m [default: 400ms].
+    /// Time until an unanswered probe is lost, 10ms to 1m [default: 400ms].
     #[arg(long, value_name = "TIME")]
     pub check_timeout: Option<String>,
 
-    /// Lost pings in a row that take an uplink down, and answered ones that bring it back, 1 to 100 [default: 3].
+    /// Lost probes in a row that take an uplink down, 1 to 100 [default: 4].
     #[arg(long, value_name = "NUMBER")]
-    pub check_count: Option<i64>,
+    pub check_losses: Option<i64>,
+
+    /// Answered probes in a row that bring an uplink back, 1 to 100 [default: 3].
+    #[arg(long, value_name = "NUMBER")]
+    pub check_answers: Option<i64>,
+
+    /// Balance the router's own connections as well.
+    #[arg(long)]
+    pub balance_router: bool,
 
     /// Destinations that are never balanced: `10.0.0.0/8,2001:db8::/32`. May be repeated.
     #[arg(long, value_name = "PREFIXES", value_delimiter = ',')]
@@ -164,7 +172,9 @@ impl ConfigFlags {
             ("--mss", !self.mss.is_empty()),
             ("--check", !self.check.is_empty()),
             ("--check-timeout", self.check_timeout.is_some()),
-            ("--check-count", self.check_count.is_some()),
+            ("--check-losses", self.check_losses.is_some()),
+            ("--check-answers", self.check_answers.is_some()),
+            ("--balance-router", self.balance_router),
             ("--bypass", !self.bypass.is_empty()),
         ];
         let refuse = |flag: &str| {
@@ -191,10 +201,14 @@ impl ConfigFlags {
         set("--mark-mask", self.mark_mask.as_ref(), &mut draft.mark_mask);
         set("--flow-entries", self.flow_entries.as_ref(), &mut draft.flow_entries);
         set("--instance", self.instance.as_ref(), &mut draft.instance);
+        if self.balance_router {
+            draft.balance_router = Some(At::flag("--balance-router", true));
+        }
         for uplink in &mut draft.uplink {
             set("--check-interval", self.check_interval.as_ref(), &mut uplink.check.interval);
             set("--check-timeout", self.check_timeout.as_ref(), &mut uplink.check.timeout);
-            set("--check-count", self.check_count.as_ref(), &mut uplink.check.count);
+            set("--check-losses", self.check_losses.as_ref(), &mut uplink.check.losses);
+            set("--check-answers", self.check_answers.as_ref(), &mut uplink.check.answers);
         }
 
         let mut problems = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! Checks that need the host (does the device exist, is the gateway on-link) are in [`crate::plan`].
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use pcc_ebpf::abi::MarkLayout;
 use pcc_ebpf::classify::HashFields;
 
+use crate::host::Family;
 use crate::mirror;
 use crate::problem::{Problem, Problems};
 
@@ -45,6 +46,10 @@ pub struct Config {
     pub priority_base: u32,
     /// Who takes which uplink; the first that matches decides. They fit the maps, and each of them can match.
     pub rules: Vec<rule::Rule>,
+    /// The router's own new connections are balanced as well; without it they follow main, and the uplinks that are up.
+    pub balance_router: bool,
+    /// Program and arguments that are run for events, with the event as JSON on stdin.
+    pub hook: Vec<String>,
 }
 
 /// What every kind of configuration has.
@@ -151,11 +156,90 @@ pub struct Uplink {
     pub nat: Nat,
     /// Largest TCP segment of the connections that are forwarded by it, in both directions; `None` leaves it alone.
     pub mss: Option<Mss>,
+    /// Uplinks of a tier take new connections while none of an earlier tier can, as with the distance of RouterOS's routes:
+    /// 1 to 255.
+    pub tier: u32,
+    /// What becomes of its connections when it goes down.
+    pub on_down: OnDown,
+    /// Clients of TCP connections that end because it goes down, is drained or disabled are told by a reset.
+    pub reset_clients: bool,
+    /// What becomes of its connections when an earlier tier is back.
+    pub fail_back: FailBack,
+    /// When it counts as degraded.
+    pub degraded: Degraded,
     /// How its health is told.
     pub check: Check,
 }
 
+/// What becomes of the connections of an uplink that goes down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDown {
+    /// They are forgotten, so that clients reconnect by another uplink.
+    #[default]
+    Release,
+    /// They wait for its return.
+    Keep,
+}
+
+/// What becomes of the connections of an uplink that is not needed any more because an earlier tier is back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailBack {
+    /// They stay until they end.
+    #[default]
+    Keep,
+    /// They are ended after this time.
+    Drain(Duration),
+    /// They are ended at once.
+    Move,
+}
+
+/// When an uplink that works counts as degraded, each measured over the last [`Self::WINDOW`] probes of its best target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// Lost probes in percent, 1 to 100.
+    pub loss: u32,
+    /// Mean round-trip time above this.
+    pub latency: Option<Duration>,
+    /// Mean difference of one round-trip time to the next above this.
+    pub jitter: Option<Duration>,
+    /// What is left of its weight meanwhile, in percent: 0 to 100.
+    pub weight: u32,
+}
+
+impl Degraded {
+    /// Probes that are looked at.
+    pub const WINDOW: usize = 30;
+}
+
+impl Default for Degraded {
+    fn default() -> Self {
+        Self { loss: 20, latency: None, jitter: None, weight: 50 }
+    }
+}
+
 impl Uplink {
+    /// An uplink of which only the device is known, with every default.
+    pub fn new(device: &str) -> Self {
+        Self {
+            name: device.to_owned(),
+            device: device.to_owned(),
+            weight: Self::WEIGHT,
+            id: None,
+            gateway4: None,
+            gateway6: None,
+            nat: Nat::default(),
+            mss: None,
+            tier: Self::TIER,
+            on_down: OnDown::default(),
+            reset_clients: false,
+            fail_back: FailBack::default(),
+            degraded: Degraded::default(),
+            check: Check::default(),
+        }
+    }
+
+    /// Default of [`Self::tier`].
+    pub const TIER: u32 = 1;
     /// Default of [`Self::weight`].
     pub const WEIGHT: u32 = 1;
     /// The largest weight.
@@ -184,35 +268,80 @@ pub enum Mss {
 /// Health check of one uplink. Carrier loss always counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
-    /// What to ping; `Gateway` by default.
-    pub target: Target,
-    /// Time between two pings.
+    /// What is asked, each by the uplink itself; empty: carrier alone is its health.
+    pub targets: Vec<Target>,
+    /// So many targets of a family must answer for the uplink to be up in it, at least 1. In a family with fewer targets all
+    /// of them.
+    pub quorum: u32,
+    /// Time between two probes of a target.
     pub interval: Duration,
-    /// Time until an unanswered ping is lost.
+    /// Time until an unanswered probe is lost.
     pub timeout: Duration,
-    /// Lost pings in a row that declare the uplink down, and answered ones in a row that bring it back.
-    pub count: u32,
+    /// Lost probes in a row after which a target is silent.
+    pub losses: u32,
+    /// Answered probes in a row after which it answers again.
+    pub answers: u32,
+    /// The longest that an uplink which goes down again and again has to answer before it is up.
+    pub hold_down: Duration,
 }
 
-/// What a health check pings.
-#[derive(Clone, Debug, PartialEq)]
+/// What a health check asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The next hop of each family; an uplink without one is judged by its carrier alone.
+    /// Ping the next hop of each family; an uplink without one is not probed by it.
     Gateway,
-    /// These addresses instead, at most one of each family.
-    Addresses(Vec<std::net::IpAddr>),
-    /// Carrier only.
-    Carrier,
+    /// Ask for the link-layer address of the next hop of each family: ARP, neighbour discovery.
+    Neighbour,
+    /// Ping this address.
+    Ping(IpAddr),
+    /// Open a TCP connection.
+    Tcp(SocketAddr),
+    /// Fetch a page.
+    Http(Page),
+    /// Ask a DNS server, by UDP, for the addresses of a name; any answer but a server failure counts.
+    Dns(SocketAddr, String),
+}
+
+/// A page of a web server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// `https`; the certificate must be valid for [`Self::host`].
+    pub tls: bool,
+    /// Server name, as `Host` header and for TLS.
+    pub host: String,
+    /// Where the server is: probes do not depend on DNS.
+    pub address: SocketAddr,
+    /// Path and query, from `/` on.
+    pub path: String,
+    /// The status that counts as an answer; `None`: any from 200 to 399.
+    pub status: Option<u16>,
+    /// What the body must contain.
+    pub body: Option<String>,
+}
+
+impl Target {
+    /// The only family that it is asked in; `None` for both.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            Self::Gateway | Self::Neighbour => None,
+            Self::Ping(address) => Some(Family::of(*address)),
+            Self::Tcp(address) | Self::Dns(address, _) | Self::Http(Page { address, .. }) => {
+                Some(Family::of(address.ip()))
+            }
+        }
+    }
 }
 
 impl Default for Check {
-    /// A silent gateway is declared down 1.6 s after its last answer at the latest.
     fn default() -> Self {
         Self {
-            target: Target::Gateway,
-            interval: Duration::from_millis(400),
+            targets: vec![Target::Gateway],
+            quorum: 1,
+            interval: Duration::from_millis(300),
             timeout: Duration::from_millis(400),
-            count: 3,
+            losses: 4,
+            answers: 3,
+            hold_down: Duration::from_secs(60),
         }
     }
 }

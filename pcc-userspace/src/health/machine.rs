@@ -52,7 +52,7 @@ pub struct Timing {
 
 impl From<&Check> for Timing {
     fn from(check: &Check) -> Self {
-        Self { interval: check.interval, timeout: check.timeout, losses: check.count, answers: check.count }
+        Self { interval: check.interval, timeout: check.timeout, losses: check.losses, answers: check.answers }
     }
 }
 

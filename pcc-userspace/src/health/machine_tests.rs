@@ -2,12 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const CHECK: Check = Check {
-    target: crate::config::Target::Gateway,
-    interval: Duration::from_millis(400),
-    timeout: Duration::from_millis(400),
-    count: 3,
-};
+const TIMING: Timing =
+    Timing { interval: Duration::from_millis(400), timeout: Duration::from_millis(400), losses: 3, answers: 3 };
 
 /// A machine with a clock of its own.
 struct Bench {
@@ -18,7 +14,7 @@ struct Bench {
 impl Bench {
     fn new(pings: bool, carrier: bool) -> Self {
         let now = Instant::now();
-        Self { machine: Machine::new((&CHECK).into(), pings, carrier, now), now }
+        Self { machine: Machine::new(TIMING, pings, carrier, now), now }
     }
 
     fn handle(&mut self, event: Event) -> Option<State> {
@@ -176,9 +172,9 @@ proptest! {
         timeout in 10_u64..1500,
         steps in prop::collection::vec(step(), 0..200),
     ) {
-        let check = Check { timeout: Duration::from_millis(timeout), count, ..CHECK };
+        let timing = Timing { timeout: Duration::from_millis(timeout), losses: count, answers: count, ..TIMING };
         let mut now = Instant::now();
-        let mut machine = Machine::new((&check).into(), pings, carrier, now);
+        let mut machine = Machine::new(timing, pings, carrier, now);
         let mut model = Model { pings, carrier, flapped: !carrier, probes: vec![], outcomes: vec![], ever_answered: false };
         for step in steps {
             let before = machine.state();
@@ -198,7 +194,7 @@ proptest! {
             };
             model.expire(now);
             match event {
-                Event::Sent(sequence) => model.probes.push((sequence, now + check.timeout)),
+                Event::Sent(sequence) => model.probes.push((sequence, now + timing.timeout)),
                 Event::Answered(sequence) => {
                     if let Some(index) = model.probes.iter().position(|(waiting, _)| *waiting == sequence) {
                         model.probes.remove(index);

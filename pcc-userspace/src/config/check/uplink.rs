@@ -6,14 +6,19 @@ use std::time::Duration;
 
 use pcc_ebpf::abi::{MAX_UPLINK, MarkLayout};
 
-use super::super::file::{At, CheckDraft, Place, UplinkDraft, Word};
-use super::super::{Check, Mss, Nat, Target, Uplink};
+use super::super::file::{At, CheckDraft, DegradedDraft, Place, UplinkDraft, Word};
+use super::super::{Check, Degraded, FailBack, Mss, Nat, OnDown, Target, Uplink};
 use super::{Checker, NAME_LENGTH, is_plain};
 use crate::problem::Problem;
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 /// What every IPv4 host takes, and what the largest IPv4 packet has room for.
 const MSS: RangeInclusive<u32> = 536..=65_495;
+const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+const HOLD_DOWN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
+const DRAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+const NAT: [(&str, Nat); 2] = [("masquerade", Nat::Masquerade), ("none", Nat::None)];
+const ON_DOWN: [(&str, OnDown); 2] = [("release", OnDown::Release), ("keep", OnDown::Keep)];
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 
 impl Checker<'_> {
@@ -66,9 +71,43 @@ impl Checker<'_> {
             id: self.number(draft.id.as_ref(), "id", 1..=room),
             gateway4,
             gateway6,
-            nat: self.nat(draft.nat.as_ref()),
+            nat: self.word(draft.nat.as_ref(), "nat", &NAT),
             mss: draft.mss.as_ref().and_then(|at| self.mss(at)),
+            tier: self.number(draft.tier.as_ref(), "tier", 1..=255).unwrap_or(Uplink::TIER),
+            on_down: self.word(draft.on_down.as_ref(), "on_down", &ON_DOWN),
+            reset_clients: draft.reset_clients.as_ref().is_some_and(|at| at.value),
+            fail_back: self.fail_back(draft.fail_back.as_ref()),
+            degraded: self.degraded(&draft.degraded),
             check: self.health_check(&draft.check),
+        }
+    }
+
+    /// One of the words in `words`, else the default.
+    fn word<T: Copy + Default>(&mut self, at: Option<&At<String>>, key: &str, words: &[(&str, T)]) -> T {
+        let Some(At { value, place }) = at else { return T::default() };
+        let found = words.iter().find(|(word, _)| word == value);
+        if found.is_none() {
+            let choice: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+            self.refuse(*place, key, format_args!("`{value}` is none of its words"), choice.join(" or "));
+        }
+        found.map_or_else(T::default, |(_, meaning)| *meaning)
+    }
+
+    fn fail_back(&mut self, at: Option<&At<String>>) -> FailBack {
+        match at.map(|at| at.value.as_str()) {
+            None | Some("keep") => FailBack::Keep,
+            Some("move") => FailBack::Move,
+            Some(_) => self.duration(at, "fail_back", DRAIN).map_or_else(FailBack::default, FailBack::Drain),
+        }
+    }
+
+    fn degraded(&mut self, draft: &DegradedDraft) -> Degraded {
+        let default = Degraded::default();
+        Degraded {
+            loss: self.number(draft.loss.as_ref(), "loss", 1..=100).unwrap_or(default.loss),
+            latency: self.duration(draft.latency.as_ref(), "latency", LATENCY),
+            jitter: self.duration(draft.jitter.as_ref(), "jitter", LATENCY),
+            weight: self.number(draft.weight.as_ref(), "weight", 0..=100).unwrap_or(default.weight),
         }
     }
 
@@ -79,22 +118,6 @@ impl Checker<'_> {
             self.refuse(*place, "name", what, format!("1 to {NAME_LENGTH} of letters, digits, `.`, `_` and `-`"));
         }
         value.clone()
-    }
-
-    fn nat(&mut self, at: Option<&At<String>>) -> Nat {
-        let Some(At { value, place }) = at else { return Nat::default() };
-        match value.as_str() {
-            "masquerade" => return Nat::Masquerade,
-            "none" => return Nat::None,
-            _ => {}
-        }
-        self.refuse(
-            *place,
-            "nat",
-            format_args!("`{value}` is no kind of address translation"),
-            "`masquerade` or `none`",
-        );
-        Nat::default()
     }
 
     fn mss(&mut self, at: &At<Word>) -> Option<Mss> {
@@ -144,28 +167,30 @@ impl Checker<'_> {
     fn health_check(&mut self, draft: &CheckDraft) -> Check {
         let default = Check::default();
         Check {
-            target: self.target(draft),
+            targets: self.targets(draft),
+            quorum: self.number(draft.quorum.as_ref(), "quorum", 1..=100).unwrap_or(default.quorum),
             interval: self.duration(draft.interval.as_ref(), "interval", INTERVAL).unwrap_or(default.interval),
             timeout: self.duration(draft.timeout.as_ref(), "timeout", TIMEOUT).unwrap_or(default.timeout),
-            count: self.number(draft.count.as_ref(), "count", 1..=100).unwrap_or(default.count),
+            losses: self.number(draft.losses.as_ref(), "losses", 1..=100).unwrap_or(default.losses),
+            answers: self.number(draft.answers.as_ref(), "answers", 1..=100).unwrap_or(default.answers),
+            hold_down: self.duration(draft.hold_down.as_ref(), "hold_down", HOLD_DOWN).unwrap_or(default.hold_down),
         }
     }
 
-    fn target(&mut self, draft: &CheckDraft) -> Target {
-        let Some(At { value, place }) = &draft.target else { return Target::Gateway };
+    fn targets(&mut self, draft: &CheckDraft) -> Vec<Target> {
+        let Some(At { value, place }) = &draft.target else { return Check::default().targets };
         let words = value.as_slice();
-        match words {
-            [word] if word == "gateway" => return Target::Gateway,
-            [word] if word == "carrier" => return Target::Carrier,
-            _ => {}
+        if words == ["carrier"] {
+            return Vec::new();
         }
-        let addresses: Vec<_> = words.iter().filter_map(|word| self.host_address(word, *place, "target")).collect();
-        let of_ipv4 = addresses.iter().filter(|address| address.is_ipv4()).count();
-        if words.is_empty() || of_ipv4 > 1 || addresses.len() - of_ipv4 > 1 {
-            let hint = "`gateway`, `carrier`, or one IPv4 address, one IPv6 address or both";
-            self.refuse(*place, "target", "a health check pings one address of each family", hint);
+        if words.is_empty() {
+            self.refuse(*place, "target", "no target", "`gateway`, `carrier`, or addresses");
         }
-        Target::Addresses(addresses)
+        let target = |word: &String| match word.as_str() {
+            "gateway" => Some(Target::Gateway),
+            _ => self.host_address(word, *place, "target").map(Target::Ping),
+        };
+        words.iter().filter_map(target).collect()
     }
 
     pub(super) fn duration(
