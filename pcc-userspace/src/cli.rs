@@ -13,7 +13,7 @@ use crate::config::flags::{Assignment, ConfigFlags, dialect};
 use crate::config::{Config, Configuration, Paths};
 use crate::control::{self, Answer, Request};
 use crate::controller;
-use crate::dataplane::DataPlane;
+use crate::dataplane::{self, DataPlane};
 use crate::explain::Asked;
 use crate::host::Host as _;
 use crate::host::linux::Linux;
@@ -262,7 +262,8 @@ fn surveyed(flags: &ConfigFlags) -> Result<(Vec<Step>, Vec<String>)> {
     let host = &mut Linux::open()?;
     Ok(match Configuration::load(flags)? {
         Configuration::Native(config) => {
-            let survey = survey::survey(&config, &Paths::of(&config.instance), host)?;
+            let paths = Paths::of(&config.instance);
+            let survey = survey::survey(&config, &paths, host, &dataplane::known(&paths.pins))?;
             (survey.steps, survey.warnings)
         }
         Configuration::Mirror(config) => {

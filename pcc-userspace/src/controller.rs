@@ -17,7 +17,7 @@ use crate::health::probe::Prober;
 use crate::host::Family;
 use crate::host::netlink::Monitor;
 use crate::instance::Instance;
-use crate::plan::Live;
+use crate::plan::{Live, Standing};
 use crate::problem::{self, Problem};
 use crate::status::Status;
 use crate::survey;
@@ -207,15 +207,15 @@ impl Health {
             ids.iter().filter(usable).copied().collect()
         };
         let live = Live { ipv4: healthy(Family::V4, &possible.ipv4), ipv6: healthy(Family::V6, &possible.ipv6) };
-        if live == instance.live {
+        if live == instance.standing.taking {
             return;
         }
         for family in Family::BOTH {
-            if live.of(family).is_empty() && !instance.live.of(family).is_empty() {
+            if live.of(family).is_empty() && !instance.standing.taking.of(family).is_empty() {
                 tracing::warn!("no uplink is up for {family}: main decides");
             }
         }
-        if let Err(error) = instance.publish(live) {
+        if let Err(error) = instance.publish(Standing::sound(live)) {
             tracing::error!("publishing the change: {error:#}");
         }
     }

@@ -14,6 +14,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use pcc_ebpf::abi::{ABI, Counter, Device, Flow, FlowKey, Settings, Traffic, Uplink, map, program};
 
 use crate::problem::{NEEDED_RIGHTS, Problem};
+use crate::survey::Known;
 
 /// The compiled programs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pcc-ebpf"));
@@ -170,6 +171,20 @@ impl DataPlane {
 /// Entries of the flow cache that is pinned below `pins`, if there is one.
 pub fn pinned_flow_entries(pins: &Path) -> Option<u32> {
     Some(MapInfo::from_pin(pins.join(ABI.to_string()).join(map::FLOWS)).ok()?.max_entries())
+}
+
+/// What the data path that is pinned below `pins` knows of its uplinks; nothing if there is none.
+pub fn known(pins: &Path) -> Known {
+    let pin = pins.join(ABI.to_string()).join(map::UPLINKS);
+    let array =
+        MapData::from_pin(pin).ok().and_then(|data| Array::<_, Uplink>::try_from(aya::maps::Map::Array(data)).ok());
+    let slots = array.iter().flat_map(|array| (1..array.len()).filter_map(|id| Some((id, array.get(&id, 0).ok()?))));
+    Known(
+        slots
+            .filter(|(_, slot)| slot.mark != 0)
+            .map(|(id, slot)| (id, [slot.live & 1 != 0, slot.live & 2 != 0]))
+            .collect(),
+    )
 }
 
 fn create_pin_directory(pins: &Path) -> Result<()> {

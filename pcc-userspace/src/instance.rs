@@ -1,6 +1,7 @@
-//! One running instance: start, reconcile, publish, stop. Synchronous; [`crate::controller`] says when.
+//! One running instance: start, [repair], [change of what uplinks are good for](fail_over), [reload], stop. Synchronous;
+//! [`crate::controller`] says when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use pcc_ebpf::abi::{self, IPV4, IPV6, MarkLayout};
@@ -9,16 +10,16 @@ use crate::config::{Config, Paths};
 use crate::dataplane::{self, DataPlane};
 use crate::host::{Change, Family, Host, Observed};
 use crate::journal::{Journal, Lock};
-use crate::plan::{self, Live};
+use crate::plan::{Live, Standing};
 use crate::policies;
 use crate::problem::Problem;
 use crate::rules;
 use crate::ruleset;
 use crate::sources::UsualSources;
 use crate::start;
-use crate::survey::{self, Step, Survey};
+use crate::survey::{self, Known, Step, Survey};
 use crate::teardown;
-use crate::topology::{self, Topology};
+use crate::topology::Topology;
 
 /// A started instance.
 pub struct Instance {
@@ -28,17 +29,29 @@ pub struct Instance {
     pub paths: Paths,
     /// The configuration laid over the host.
     pub topology: Topology,
-    /// Uplinks that take new connections.
-    pub live: Live,
+    /// What the uplinks are good for.
+    pub standing: Standing,
     /// The kernel programs.
     pub plane: DataPlane,
     /// Weights in force by uplink id.
     pub weights: BTreeMap<u32, u32>,
+    /// What an earlier run knew of them.
+    pub known: Known,
     host: Box<dyn Host>,
     journal: Journal,
     observed: Observed,
+    /// Uplinks whose TCP connections are being reset.
+    ending: BTreeSet<(u32, Family)>,
+    /// Our table as nft prints it without elements.
+    listing: Option<String>,
+    /// The programs and elements are those that `topology` asks for.
+    settled: bool,
     _lock: Lock,
 }
+
+mod fail_over;
+mod reload;
+mod repair;
 
 impl Instance {
     /// Takes the lock, surveys the host and performs the steps. `before` is asked before each of them; its error makes
@@ -51,15 +64,16 @@ impl Instance {
         log_level: u8,
         before: &mut dyn FnMut(&Step) -> Result<()>,
     ) -> Result<(Self, Vec<String>)> {
-        let survey = survey::survey(&config, &paths, host.as_mut())?;
+        let known = dataplane::known(&paths.pins);
+        let survey = survey::survey(&config, &paths, host.as_mut(), &known)?;
         let lock = Lock::take(&paths.run, &config.instance)?;
         let adopting = dataplane::pinned_flow_entries(&paths.pins).is_some();
         let mut journal = survey.journal.clone();
-        let load = |host: &dyn Host| start::load(&config, &paths, host, &survey, log_level);
-        match start::perform(&survey.steps, &survey.observed, &paths, host.as_mut(), &mut journal, &load, before) {
+        let mut load = |host: &dyn Host| start::load(&config, &paths, host, &survey, log_level);
+        match start::perform(&survey.steps, &survey.observed, &paths, host.as_mut(), &mut journal, &mut load, before) {
             Ok(plane) => {
-                let weights = weights(&config, &survey.topology);
-                let Survey { observed, topology, live, mut warnings, .. } = survey;
+                let weights = weights(&survey.topology);
+                let Survey { observed, topology, standing, mut warnings, .. } = survey;
                 if let Some(entries) = config.flow_entries
                     && dataplane::pinned_flow_entries(&paths.pins).is_some_and(|pinned| pinned != entries)
                 {
@@ -67,8 +81,24 @@ impl Instance {
                         "flow_entries takes effect after `pcc down`: the flow cache of the last run goes on".into(),
                     );
                 }
-                let instance =
-                    Self { config, paths, topology, live, plane, weights, host, journal, observed, _lock: lock };
+                let listing = host.table(&ruleset::table_name(&config.instance))?;
+                let mut instance = Self {
+                    config,
+                    paths,
+                    topology,
+                    standing,
+                    plane,
+                    weights,
+                    known,
+                    host,
+                    journal,
+                    observed,
+                    ending: BTreeSet::new(),
+                    listing,
+                    settled: true,
+                    _lock: lock,
+                };
+                instance.forget_strangers()?;
                 Ok((instance, warnings))
             }
             Err(error) => {
@@ -78,83 +108,6 @@ impl Instance {
                 Err(error)
             }
         }
-    }
-
-    /// Looks at the host again and repairs what differs: routes, rules, attachments. Returns the uplinks that could take
-    /// connections now.
-    pub fn reconcile(&mut self) -> Result<Live> {
-        let observed = self.host.observe()?;
-        let topology = topology::resolve(&self.config, &self.journal.ids, &observed);
-        let sources = UsualSources::of(&topology, &self.live, &observed);
-        let elements_differ = sources != UsualSources::of(&self.topology, &self.live, &self.observed)
-            || ruleset::segment_sizes(&topology) != ruleset::segment_sizes(&self.topology);
-        self.write_sysctls(&topology, &observed)?;
-        for change in plan::routing(&self.config, &topology, &self.live, &observed) {
-            self.host.try_apply(&change);
-        }
-        let known: Vec<Step> = survey::attachments(&self.topology).collect();
-        let wanted: Vec<Step> = survey::attachments(&topology).collect();
-        self.topology = topology;
-        self.observed = observed;
-        if wanted.iter().map(Step::attachment).ne(known.iter().map(Step::attachment)) {
-            for step in wanted.iter().filter(|step| !known.iter().any(|known| known.attachment() == step.attachment()))
-            {
-                if let Step::Attach { link, side, device } = step {
-                    start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *device)?;
-                }
-            }
-            self.plane.detach_others(&wanted.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
-            self.write_uplinks()?;
-        }
-        if elements_differ {
-            self.update_elements();
-        }
-        Ok(survey::possible(&self.topology))
-    }
-
-    /// Makes `live` the uplinks that take new connections. The order matters: first an uplink that comes can keep
-    /// connections, then nothing new goes to one that left, then its cached decisions become stale, then its connections
-    /// are forgotten.
-    pub fn publish(&mut self, live: Live) -> Result<()> {
-        let left = |family, id: u32, old: &Live, new: &Live| old.has(family, id) && !new.has(family, id);
-        let both = self.live.union(&live);
-        let old = std::mem::replace(&mut self.live, both);
-        if self.live != old {
-            self.update_elements();
-        }
-        self.live = live;
-        self.write_buckets()?;
-        self.update_elements();
-        let mut gone = Vec::new();
-        for uplink in &self.topology.uplinks {
-            let families = Family::BOTH.map(|family| left(family, uplink.id, &old, &self.live));
-            match families {
-                [true, true] => gone.push((uplink.id, None)),
-                [true, false] => gone.push((uplink.id, Some(Family::V4))),
-                [false, true] => gone.push((uplink.id, Some(Family::V6))),
-                [false, false] => {}
-            }
-        }
-        for (id, _) in &gone {
-            let mut uplink = self.plane.uplink(*id)?;
-            uplink.generation = uplink.generation.wrapping_add(1);
-            self.plane.set_uplink(*id, uplink)?;
-        }
-        self.write_uplinks()?;
-        let forget = |instance: &mut Self| {
-            for (id, family) in &gone {
-                let marks = instance.config.marks;
-                let change = Change::DeleteConnections { family: *family, mark: marks.of(*id), mask: marks.id_mask() };
-                instance.host.try_apply(&change);
-            }
-        };
-        forget(self);
-        for change in plan::routing(&self.config, &self.topology, &self.live, &self.observed) {
-            self.host.try_apply(&change);
-        }
-        // What a packet in flight began on the old decision meanwhile.
-        forget(self);
-        Ok(())
     }
 
     /// Gives an uplink another weight, until the next start.
@@ -200,33 +153,32 @@ impl Instance {
     }
 
     fn write_buckets(&mut self) -> Result<()> {
-        let tables = tables(&self.plane, &self.config, &self.topology, &self.live, &self.weights)?;
+        let tables = tables(&self.plane, &self.config, &self.topology, &self.standing, &self.weights)?;
         self.plane.publish_policies(&tables)
     }
 
     fn write_uplinks(&mut self) -> Result<()> {
-        write_uplinks(&mut self.plane, self.config.marks, &self.topology, &self.live)
+        write_uplinks(&mut self.plane, self.config.marks, &self.topology, &self.standing.taking)
     }
 
     fn update_elements(&mut self) {
-        let sources = UsualSources::of(&self.topology, &self.live, &self.observed);
-        let script = ruleset::update(&self.config, &self.topology, &self.live, &sources);
+        let script = self.with_state(ruleset::update);
         self.host.try_apply(&Change::Nft { summary: "new elements".into(), script });
     }
 
-    /// What an uplink needs that got its first address of a family after the start.
-    fn write_sysctls(&mut self, topology: &Topology, observed: &Observed) -> Result<()> {
-        for (key, value) in plan::sysctls(topology, |key| self.host.sysctl(key).ok().flatten()) {
-            start::save_setting(self.host.as_ref(), observed, &mut self.journal, &key, &value)?;
-            self.journal.store(&self.paths.run)?;
-            self.host.try_apply(&Change::Sysctl { key, value });
-        }
-        Ok(())
+    fn with_state<T>(&self, f: impl FnOnce(&ruleset::State<'_>) -> T) -> T {
+        f(&ruleset::State {
+            config: &self.config,
+            topology: &self.topology,
+            standing: &self.standing,
+            ending: &self.ending,
+            sources: &UsualSources::of(&self.topology, &self.standing.taking, &self.observed),
+        })
     }
 }
 
-pub(crate) fn weights(config: &Config, topology: &Topology) -> BTreeMap<u32, u32> {
-    debug_assert_eq!(config.uplinks.len(), topology.uplinks.len());
+/// Configured weights by uplink id.
+pub(crate) fn weights(topology: &Topology) -> BTreeMap<u32, u32> {
     topology.uplinks.iter().map(|uplink| (uplink.id, uplink.config.weight)).collect()
 }
 
@@ -235,12 +187,14 @@ pub(crate) fn tables(
     plane: &DataPlane,
     config: &Config,
     topology: &Topology,
-    live: &Live,
+    standing: &Standing,
     weights: &BTreeMap<u32, u32>,
 ) -> Result<Vec<policies::Table>> {
     let policies = rules::policies(&config.rules, config.hash);
     let current: Vec<_> = (0..).zip(&policies).map(|(number, _)| plane.table(number)).collect::<Result<_>>()?;
-    Ok(policies::tables(&policies, topology, live, weights, &|number| current.get(number as usize).cloned()))
+    Ok(policies::tables(&policies, topology, &standing.taking, weights, &|number| {
+        current.get(number as usize).cloned()
+    }))
 }
 
 pub(crate) fn write_uplinks(plane: &mut DataPlane, marks: MarkLayout, topology: &Topology, live: &Live) -> Result<()> {

@@ -88,7 +88,8 @@ pub fn table(config: &Config, id: u32) -> u32 {
     config.table_base + id
 }
 
-/// The changes that give the host the routes and rules it must have: first what is missing, then what is too much.
+/// The changes that give the host the routes and rules it must have: first what is missing, then what is too much. `live`
+/// uplinks take new connections of the router itself where main has no way for them.
 pub fn routing(config: &Config, topology: &Topology, live: &Live, observed: &Observed) -> Vec<Change> {
     let routes = routes(config, topology, live, observed);
     let rules = rules(config, topology);
@@ -134,7 +135,7 @@ fn routes(config: &Config, topology: &Topology, live: &Live, observed: &Observed
     let mut routes = Vec::new();
     for family in families(topology) {
         let fallback = config.table_base + offset::FALLBACK;
-        for (uplink, metric) in topology.uplinks.iter().zip(1..) {
+        for (uplink, metric) in topology.by_preference().into_iter().zip(1..) {
             let table = table(config, uplink.id);
             routes.push(blackhole(family, table));
             routes.extend(default_route(uplink, family, table, 1));

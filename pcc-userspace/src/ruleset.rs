@@ -3,27 +3,42 @@
 //! Its rules never change while it stands; only elements of named sets and maps do. Replacing rules that hold anonymous
 //! verdict maps lets packets slip past them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::config::{Config, Mss, Nat};
 use crate::host::Family;
-use crate::plan::Live;
+use crate::plan::Standing;
 use crate::sources::UsualSources;
 use crate::topology::{Topology, Uplink};
 
 /// Raised whenever the rules below change, so that a start replaces a table of another version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
+
+/// What the elements follow from.
+#[derive(Clone, Copy, Debug)]
+pub struct State<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// It laid over the host.
+    pub topology: &'a Topology,
+    /// What the uplinks are good for.
+    pub standing: &'a Standing,
+    /// Uplinks, by id, whose TCP connections are answered by a reset.
+    pub ending: &'a BTreeSet<(u32, Family)>,
+    /// Where answers of the router come from.
+    pub sources: &'a UsualSources,
+}
 
 /// Name of the table in family `inet`.
 pub fn table_name(instance: &str) -> String {
     if instance == "default" { "pcc".to_owned() } else { format!("pcc-{instance}") }
 }
 
-/// The comment that tells whether a table that stands there has the rules that [`create`] would make.
-pub fn fingerprint(config: &Config, topology: &Topology) -> String {
-    let ids: Vec<String> = topology.uplinks.iter().map(|uplink| uplink.id.to_string()).collect();
-    let clamp = if clamps(config) { " clamp" } else { "" };
-    format!("pcc {VERSION} mask {:#x} uplinks {}{clamp}", config.marks.mask(), ids.join(","))
+/// The comment that tells whether a table that stands there has the rules that [`create`] would make, but for the chains of
+/// each uplink, which [`extend`] adds.
+pub fn fingerprint(config: &Config) -> String {
+    format!("pcc {VERSION} mask {:#x}", config.marks.mask())
 }
 
 /// Devices and the largest TCP segments of what is forwarded by them, in IPv4 and IPv6.
@@ -37,10 +52,6 @@ pub fn segment_sizes(topology: &Topology) -> Vec<(&str, [u32; 2])> {
     // The option has 16 bits.
     let fits = |sizes: [u32; 2]| sizes.map(|size| size.min(u32::from(u16::MAX)));
     topology.uplinks.iter().filter_map(|it| Some((it.config.device.as_str(), fits(size(it)?)))).collect()
-}
-
-fn clamps(config: &Config) -> bool {
-    config.uplinks.iter().any(|uplink| uplink.mss.is_some())
 }
 
 /// A route's MTU says nothing about answers, so sizes are given, for both directions. The kernel never raises one.
@@ -58,43 +69,34 @@ const CLAMP: &str = " map mss4 { typeof oifname : tcp option maxseg size; }
 ";
 
 /// One transaction that replaces the table of the instance, whatever stands there, with all its elements.
-pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
+pub fn create(state: &State<'_>) -> String {
+    let config = state.config;
     let name = table_name(&config.instance);
     let marks = config.marks;
-    let (mask, id_mask) = (marks.mask(), marks.id_mask());
-    let mut text = format!("table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n");
-    let mut line = |text_line: String| {
-        text.push_str(&text_line);
-        text.push('\n');
-    };
-    line(format!(" comment \"{}\"", fingerprint(config, topology)));
-    line(" set wans { type ifname; }".into());
-    line(" set masqueraded { type ifname; }".into());
-    line(" map commit_id { type ifname : verdict; }".into());
-    line(" map in_id { type ifname : verdict; }".into());
-    line(" map forwarded { type mark : verdict; }".into());
-    line(" map own { type mark : verdict; }".into());
-    line(" map usual_source4 { type ifname : ipv4_addr; }".into());
-    line(" map usual_source6 { type ifname : ipv6_addr; }".into());
-    line(" set connected4 { type ifname . ipv4_addr; flags interval; }".into());
-    line(" set connected6 { type ifname . ipv6_addr; flags interval; }".into());
-    if clamps(config) {
-        line(CLAMP.trim_end().into());
-    }
-    for uplink in &topology.uplinks {
-        let id = uplink.id;
-        line(format!(" chain save{id} {{ ct mark set ct mark & {:#x} | {:#x}; }}", !mask, marks.of(id)));
-        // The bit `missed` stays: egress tells a lost cache entry from a new connection by it.
-        line(format!(
-            " chain restore{id} {{ meta mark set meta mark & {:#x} | {:#x}; }}",
-            !(id_mask | marks.confirmed()),
-            marks.of(id) | marks.confirmed()
-        ));
-    }
-    line(format!(
-        " chain from_uplink {{
+    let mut text = format!(
+        "table inet {name}
+delete table inet {name}
+table inet {name} {{
+ comment \"{comment}\"
+ set wans {{ type ifname; }}
+ set masqueraded {{ type ifname; }}
+ map commit_id {{ type ifname : verdict; }}
+ map in_id {{ type ifname : verdict; }}
+ map forwarded {{ type mark : verdict; }}
+ map own {{ type mark : verdict; }}
+ map usual_source4 {{ type ifname : ipv4_addr; }}
+ map usual_source6 {{ type ifname : ipv6_addr; }}
+ set connected4 {{ type ifname . ipv4_addr; flags interval; }}
+ set connected6 {{ type ifname . ipv6_addr; flags interval; }}
+{CLAMP} chain kill {{
+  meta l4proto tcp ct status seen-reply tcp flags & rst == 0 reject with tcp reset
+ }}
+ chain from_uplink {{
   ct mark & {ours:#x} == 0 iifname vmap @commit_id
   iifname vmap @in_id
+ }}
+ chain untracked {{ type filter hook output priority raw; policy accept;
+  meta mark & {mask:#x} == {wake:#x} notrack
  }}
  chain prerouting {{ type filter hook prerouting priority mangle + 1; policy accept;
   iifname @wans goto from_uplink
@@ -119,26 +121,71 @@ pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &Usual
  chain translate {{ type nat hook postrouting priority srcnat; policy accept;
   oifname @masqueraded masquerade
  }}
-}}",
+}}
+",
+        comment = fingerprint(config),
+        mask = marks.mask(),
+        wake = wake_mark(config),
+        id_mask = marks.id_mask(),
         ours = marks.ours(),
-        keep = !mask,
-    ));
-    text.push_str(&elements(config, topology, live, sources));
+        keep = !marks.mask(),
+    );
+    chains(&mut text, state);
+    elements(&mut text, state);
     text
 }
 
+/// One transaction that gives a table that stands the chains of new uplinks, and replaces the elements.
+pub fn extend(state: &State<'_>) -> String {
+    let mut text = String::new();
+    chains(&mut text, state);
+    text + &update(state)
+}
+
 /// One transaction that replaces the elements, and touches no rule.
-pub fn update(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
-    let name = table_name(&config.instance);
+pub fn update(state: &State<'_>) -> String {
+    let name = table_name(&state.config.instance);
     let mut text = String::new();
     for set in ["wans", "masqueraded", "connected4", "connected6"] {
         let _ = writeln!(text, "flush set inet {name} {set}");
     }
-    let clamp: &[&str] = if clamps(config) { &["mss4", "mss6"] } else { &[] };
-    for map in ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6"].iter().chain(clamp) {
+    for map in ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6", "mss4", "mss6"] {
         let _ = writeln!(text, "flush map inet {name} {map}");
     }
-    text + &elements(config, topology, live, sources)
+    elements(&mut text, state);
+    text
+}
+
+/// The mark of packets that wake clients ([`crate::host::Change::EndConnections`]): conntrack must not see them, and no rule
+/// leads them anywhere.
+pub fn wake_mark(config: &Config) -> u32 {
+    config.marks.ours() | config.marks.confirmed()
+}
+
+/// The chains of each uplink. Their rules are made anew with the same words; plain rules are never missed by a packet.
+fn chains(text: &mut String, state: &State<'_>) {
+    let name = table_name(&state.config.instance);
+    let marks = state.config.marks;
+    let mask = marks.mask();
+    for Uplink { id, .. } in &state.topology.uplinks {
+        let mark = marks.of(*id);
+        // The bit `missed` stays: egress tells a lost cache entry from a new connection by it.
+        let (kept, restored) = (!(marks.id_mask() | marks.confirmed()), mark | marks.confirmed());
+        let chains = [
+            (format!("save{id}"), vec![format!("ct mark set ct mark & {:#x} | {mark:#x}", !mask)]),
+            (format!("restore{id}"), vec![format!("meta mark set meta mark & {kept:#x} | {restored:#x}")]),
+            (format!("kill4_{id}"), vec!["meta nfproto ipv4 goto kill".into(), format!("goto restore{id}")]),
+            (format!("kill6_{id}"), vec!["meta nfproto ipv6 goto kill".into(), format!("goto restore{id}")]),
+        ];
+        for (chain, _) in &chains {
+            let _ = writeln!(text, "add chain inet {name} {chain}\nflush chain inet {name} {chain}");
+        }
+        for (chain, rules) in &chains {
+            for rule in rules {
+                let _ = writeln!(text, "add rule inet {name} {chain} {rule}");
+            }
+        }
+    }
 }
 
 /// Removes the table. It is created first, so that its absence is no error.
@@ -147,9 +194,9 @@ pub fn remove(instance: &str) -> String {
     format!("table inet {name}\ndelete table inet {name}\n")
 }
 
-fn elements(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
+fn elements(text: &mut String, state: &State<'_>) {
+    let State { config, topology, standing, ending, sources } = state;
     let name = table_name(&config.instance);
-    let mut text = String::new();
     let mut add = |target: &str, element: String| {
         let _ = writeln!(text, "add element inet {name} {target} {{ {element} }}");
     };
@@ -161,10 +208,17 @@ fn elements(config: &Config, topology: &Topology, live: &Live, sources: &UsualSo
         }
         add("commit_id", format!("\"{device}\" : jump save{id}"));
         add("in_id", format!("\"{device}\" : jump restore{id}"));
-        // A connection of a dead uplink follows main until its entry is deleted.
-        if Family::BOTH.iter().any(|family| live.has(*family, id)) {
-            add("forwarded", format!("{mark:#x} : goto restore{id}"));
-            add("own", format!("{mark:#x} : goto restore{id}"));
+        let carrying = Family::BOTH.iter().any(|family| standing.carrying.has(*family, id));
+        let way = match Family::BOTH.map(|family| ending.contains(&(id, family))) {
+            [true, true] => Some("kill".to_owned()),
+            [true, false] => Some(format!("kill4_{id}")),
+            [false, true] => Some(format!("kill6_{id}")),
+            // A connection of a dead uplink follows main until its entry is deleted.
+            [false, false] => carrying.then(|| format!("restore{id}")),
+        };
+        if let Some(chain) = way {
+            add("forwarded", format!("{mark:#x} : goto {chain}"));
+            add("own", format!("{mark:#x} : goto {chain}"));
         }
         for source in &sources.usual {
             let address = source.address;
@@ -185,5 +239,4 @@ fn elements(config: &Config, topology: &Topology, live: &Live, sources: &UsualSo
             add(map, format!("\"{device}\" : {size}"));
         }
     }
-    text
 }

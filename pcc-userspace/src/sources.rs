@@ -47,7 +47,7 @@ fn usual(topology: &Topology, live: &Live, family: Family, observed: &Observed) 
         let owner = topology.uplinks.iter().find(|it| it.link.as_ref().is_some_and(|link| link.index == hop.ifindex));
         return Some(Source { address, uplink: owner.map(|uplink| uplink.id) });
     }
-    let first = topology.uplinks.iter().find(|uplink| live.has(family, uplink.id))?;
+    let first = topology.by_preference().into_iter().find(|uplink| live.has(family, uplink.id))?;
     let address = chosen(family, first.link.as_ref()?.index, first.way(family)?.gateway, observed)?;
     Some(Source { address, uplink: Some(first.id) })
 }

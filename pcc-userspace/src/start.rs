@@ -1,5 +1,7 @@
 //! The steps of a start, performed.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use pcc_ebpf::abi::{Device, Settings};
 
@@ -8,7 +10,7 @@ use crate::dataplane::{DataPlane, Side};
 use crate::host::{Change, Host, Link, Observed};
 use crate::instance::{tables, weights, write_uplinks};
 use crate::journal::{Journal, side_effects};
-use crate::plan::Live;
+use crate::plan::Standing;
 use crate::rules;
 use crate::survey::{Step, Survey};
 use crate::topology::Topology;
@@ -27,7 +29,7 @@ pub fn perform(
     paths: &Paths,
     host: &mut dyn Host,
     journal: &mut Journal,
-    load: &dyn Fn(&dyn Host) -> Result<DataPlane>,
+    load: &mut dyn FnMut(&dyn Host) -> Result<DataPlane>,
     before: &mut dyn FnMut(&Step) -> Result<()>,
 ) -> Result<DataPlane> {
     journal.store(&paths.run)?;
@@ -81,15 +83,22 @@ pub fn flow_entries(configured: Option<u32>, host: &dyn Host) -> Result<u32> {
 /// Loads the programs of a native configuration and fills their maps.
 pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
     let mut plane = DataPlane::load(&paths.pins, flow_entries(config.flow_entries, host)?, log_level)?;
-    fill(&mut plane, config, host, &survey.topology, &survey.live)?;
+    fill(&mut plane, config, host, &survey.topology, &survey.standing, &weights(&survey.topology))?;
     Ok(plane)
 }
 
-/// Fills the maps of `plane` for `config` as `topology` lays it over the host.
-pub fn fill(plane: &mut DataPlane, config: &Config, host: &dyn Host, topology: &Topology, live: &Live) -> Result<()> {
+/// Fills the maps of `plane` for `config` as `topology` lays it over the host, with `weights` by uplink id.
+pub fn fill(
+    plane: &mut DataPlane,
+    config: &Config,
+    host: &dyn Host,
+    topology: &Topology,
+    standing: &Standing,
+    weights: &BTreeMap<u32, u32>,
+) -> Result<()> {
     let marks = config.marks;
     plane.set_bypass(&config.bypass)?;
-    let tables = tables(plane, config, topology, live, &weights(config, topology))?;
+    let tables = tables(plane, config, topology, standing, weights)?;
     // The check of the configuration has found no fault.
     let (program, _) = rules::compile(&config.rules, config.hash);
     let settings = Settings {
@@ -104,7 +113,7 @@ pub fn fill(plane: &mut DataPlane, config: &Config, host: &dyn Host, topology: &
         ..Settings::default()
     };
     plane.publish(&settings, &tables, &program)?;
-    write_uplinks(plane, marks, topology, live)
+    write_uplinks(plane, marks, topology, &standing.taking)
 }
 
 /// The first 32 bits of the boot id: random at every boot, the same for every start until the next one.

@@ -84,7 +84,7 @@ impl Status {
                 tables.each_ref().map(|table| table.iter().filter(|bucket| **bucket == uplink.id).count() as u32);
             let family = |family: Family, buckets: u32| {
                 uplink.way(family).map(|way| FamilyStatus {
-                    live: instance.live.has(family, uplink.id),
+                    live: instance.standing.taking.has(family, uplink.id),
                     state: state(uplink.id, family),
                     gateway: way.gateway.map(|gateway| gateway.to_string()),
                     share_wanted: f64::from(buckets) / f64::from(pcc_ebpf::abi::BUCKETS),

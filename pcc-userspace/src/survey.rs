@@ -1,15 +1,16 @@
 //! Reads the host and says what a start would do, without doing it. `pcc plan` stops here.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::Result;
 use pcc_ebpf::abi::Device;
 
-use crate::config::{Config, Paths};
+use crate::config::{Config, OnDown, Paths};
 use crate::dataplane::Side;
 use crate::host::{Change, Family, Host, Link, Observed, clash};
 use crate::journal::Journal;
-use crate::plan::{self, Live};
+use crate::plan::{self, Live, Standing};
 use crate::problem::Problems;
 use crate::rules;
 use crate::ruleset;
@@ -44,8 +45,8 @@ pub struct Survey {
     pub observed: Observed,
     /// The configuration laid over it.
     pub topology: Topology,
-    /// Uplinks that have what it takes; health is not known yet.
-    pub live: Live,
+    /// Uplinks that have what it takes, without those that `known` tells to be down.
+    pub standing: Standing,
     /// The journal as it will be, without the settings that the steps will save.
     pub journal: Journal,
     /// What a start does, in order.
@@ -54,15 +55,16 @@ pub struct Survey {
     pub warnings: Vec<String>,
 }
 
-/// Surveys the host for `config`.
+/// Surveys the host for `config`. `known` is what is known of the uplinks that are there already, by their ids.
 ///
 /// # Errors
-/// [`Problems`] for everything that makes a start pointless: missing devices, impossible next hops, mark clashes.
-pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Survey> {
+/// [`Problems`] for everything that makes a start pointless: impossible next hops, mark clashes.
+pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, known: &Known) -> Result<Survey> {
     let observed = host.observe()?;
-    let known = Journal::load(&paths.run)?;
-    let taken = known.is_none() && !plan::clear_routing(config.table_base, config.priority_base, &observed).is_empty();
-    let mut journal = known.unwrap_or_default();
+    let remembered = Journal::load(&paths.run)?;
+    let taken =
+        remembered.is_none() && !plan::clear_routing(config.table_base, config.priority_base, &observed).is_empty();
+    let mut journal = remembered.unwrap_or_default();
     if !journal.is_free_for(false) {
         return Err(Journal::refuse_other_kind(&config.instance).into());
     }
@@ -83,27 +85,51 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
         return Err(Problems(problems).into());
     }
     warnings.extend(topology.uplinks.iter().filter_map(warning));
-    let live = possible(&topology);
+    let standing = known.standing(&topology);
     let current = |key: &str| host.sysctl(key).ok().flatten();
     let mut steps = vec![Step::Load { pins: paths.pins.display().to_string() }];
     let sysctls = plan::sysctls(&topology, current);
     steps.extend(sysctls.into_iter().map(|(key, value)| Step::Change(Change::Sysctl { key, value })));
-    steps.extend(plan::routing(config, &topology, &live, &observed).into_iter().map(Step::Change));
-    let sources = UsualSources::of(&topology, &live, &observed);
-    let stands = host.table_comment(&table)?.is_some_and(|comment| comment == ruleset::fingerprint(config, &topology));
+    steps.extend(plan::routing(config, &topology, &standing.taking, &observed).into_iter().map(Step::Change));
+    let sources = UsualSources::of(&topology, &standing.taking, &observed);
+    let ending = BTreeSet::new();
+    let state = ruleset::State { config, topology: &topology, standing: &standing, ending: &ending, sources: &sources };
+    let stands = host.table_comment(&table)?.is_some_and(|comment| comment == ruleset::fingerprint(config));
     steps.push(Step::Change(if stands {
-        let script = ruleset::update(config, &topology, &live, &sources);
-        Change::Nft { summary: format!("new elements for table inet {table}"), script }
+        Change::Nft { summary: format!("new elements for table inet {table}"), script: ruleset::extend(&state) }
     } else {
-        let script = ruleset::create(config, &topology, &live, &sources);
-        Change::Nft { summary: format!("table inet {table}"), script }
+        Change::Nft { summary: format!("table inet {table}"), script: ruleset::create(&state) }
     }));
     steps.extend(attachments(&topology));
     // Those of an earlier run stay in it until the end: they may carry filters of ours.
     journal.devices.extend(attached(&topology).map(|(link, ..)| link.name.clone()));
     journal.devices.sort();
     journal.devices.dedup();
-    Ok(Survey { observed, topology, live, journal, steps, warnings })
+    Ok(Survey { observed, topology, standing, journal, steps, warnings })
+}
+
+/// What an earlier run, or the configuration before, knew of its uplinks: by id, whether they take new connections of each
+/// family. An uplink that was down stays so until it answers; one that is not there is taken to work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known(pub BTreeMap<u32, [bool; 2]>);
+
+impl Known {
+    /// `id` is known not to take new connections of `family`.
+    pub fn is_down(&self, family: Family, id: u32) -> bool {
+        self.0.get(&id).is_some_and(|takes| !takes[family as usize])
+    }
+
+    /// Of the uplinks that could take connections, those that are not known to be down do. Connections that wait for the return
+    /// of an uplink go on waiting.
+    fn standing(&self, topology: &Topology) -> Standing {
+        let possible = possible(topology);
+        let up = |family: Family| possible.of(family).iter().copied().filter(|id| !self.is_down(family, *id)).collect();
+        let taking = Live { ipv4: up(Family::V4), ipv6: up(Family::V6) };
+        let keeps = topology.uplinks.iter().filter(|uplink| uplink.config.on_down == OnDown::Keep);
+        let keeping: Vec<u32> = keeps.map(|uplink| uplink.id).collect();
+        let carrying = taking.union(&Live { ipv4: keeping.clone(), ipv6: keeping });
+        Standing { carrying, taking, degraded: Live::default() }
+    }
 }
 
 /// One [`Step::Attach`] for every device that exists.

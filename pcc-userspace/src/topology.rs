@@ -62,6 +62,13 @@ impl Topology {
     pub fn uplink(&self, name: &str) -> Option<&Uplink> {
         self.uplinks.iter().find(|uplink| uplink.config.name == name || uplink.config.device == name)
     }
+
+    /// The uplinks by tier, within one in the order of the configuration.
+    pub fn by_preference(&self) -> Vec<&Uplink> {
+        let mut uplinks: Vec<&Uplink> = self.uplinks.iter().collect();
+        uplinks.sort_by_key(|uplink| uplink.config.tier);
+        uplinks
+    }
 }
 
 /// Gives every uplink its id: the configured one, else the one it had (`previous`, by name), else the lowest free one.

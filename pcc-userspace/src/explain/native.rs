@@ -17,7 +17,7 @@ use crate::config::{Config, Paths};
 use crate::dataplane::DataPlane;
 use crate::host::{Family, Host, Link, Observed, RouteKind, TABLE_MAIN};
 use crate::instance::weights;
-use crate::plan::Live;
+use crate::plan::Standing;
 use crate::policies::Table;
 use crate::problem::Problem;
 use crate::topology::{self, Topology, Uplink};
@@ -78,7 +78,7 @@ pub fn explain(
 ) -> Result<Explanation> {
     let frame = packet(asked, false)?;
     let topology = topology::resolve(config, ids, observed);
-    let live = survey::possible(&topology);
+    let standing = Standing::sound(survey::possible(&topology));
     let Some((lan, link)) = topology.lans.iter().find(|(_, link)| link.name == asked.interface) else {
         let problem = Problem::new(format!("`{}` is no LAN device", asked.interface), config.lans.join(", "));
         return Err(Problem { hint: format!("there are: {}", problem.hint), ..problem }.into());
@@ -93,7 +93,7 @@ pub fn explain(
     if let Some(route) = routed_by_main(observed, asked) {
         return Ok(Explanation { left: format!("main has a route: {route}"), ..Explanation::default() });
     }
-    let plane = twin(config, paths, host, &topology, &live, link, *lan);
+    let plane = twin(config, paths, host, &topology, &standing, link, *lan);
     let plane = plane.inspect_err(|error| tracing::warn!("the program in the kernel was not asked: {error:#}")).ok();
     let seed = match &plane {
         Some(plane) => plane.settings()?.seed,
@@ -102,7 +102,7 @@ pub fn explain(
     let policies = rules::policies(&config.rules, config.hash);
     let tables: Vec<Table> = match &plane {
         Some(plane) => (0..).zip(&policies).map(|(number, _)| plane.table(number)).collect::<Result<_>>()?,
-        None => policies::tables(&policies, &topology, &live, &weights(config, &topology), &|_| None),
+        None => policies::tables(&policies, &topology, &standing.taking, &weights(&topology), &|_| None),
     };
     let mut explanation = choose(config, &topology, *lan, &policies, &tables, seed, asked);
     if let Some(mut plane) = plane {
@@ -117,7 +117,7 @@ fn twin(
     paths: &Paths,
     host: &dyn Host,
     topology: &Topology,
-    live: &Live,
+    standing: &Standing,
     link: &Link,
     lan: usize,
 ) -> Result<DataPlane> {
@@ -125,7 +125,7 @@ fn twin(
         return Ok(twin);
     }
     let mut plane = DataPlane::private()?;
-    start::fill(&mut plane, config, host, topology, live)?;
+    start::fill(&mut plane, config, host, topology, standing, &weights(topology))?;
     let number = rules::device_number(lan);
     plane.set_device(link.index, Device { uplink: 0, header_length: ETHERNET, number })?;
     Ok(plane)

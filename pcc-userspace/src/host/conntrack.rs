@@ -1,10 +1,13 @@
 //! Connections as conntrack knows them, told apart by the bits of their mark. Both IP families at once.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use netlink_packet_core::{
-    DecodeError, DefaultNla, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NlasIterator, parse_u32_be,
+    DecodeError, DefaultNla, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NlasIterator, parse_u8, parse_u16_be,
+    parse_u32_be,
 };
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, Status};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
@@ -12,13 +15,18 @@ use rustix::io::Errno;
 
 use super::Family;
 use super::netlink::Netlink;
+use super::wake::Wake;
 
 const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
 const CTA_MARK: u16 = 8;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_MARK_MASK: u16 = 21;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const IPPROTO_TCP: u8 = 6;
 
 /// The connection tracking table of a network namespace.
 pub struct Conntrack {
@@ -65,6 +73,41 @@ impl Conntrack {
         self.netlink.requests(requests, 0, &[Errno::NOENT]).context("releasing connections")
     }
 
+    /// Deletes the entries of `family` whose mark has `mark` under `mask`, but for answered TCP, of which the ends inside
+    /// are returned.
+    pub fn end(&mut self, family: Family, mark: u32, mask: u32) -> Result<Vec<Wake>> {
+        let query = NetfilterMessage::new(header(Some(family)), ConntrackMessage::Get(marked(mark, mask).to_vec()));
+        let entries: Vec<Entry> = self.netlink.dump(&query).context("listing connections")?;
+        let (answered, others): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.is_tcp() && entry.status.contains(Status::SeenReply));
+        self.delete_each(others)?;
+        Ok(answered.iter().filter_map(Entry::inside).collect())
+    }
+
+    /// Deletes the entries without source translation that lead from a host that is none of `local` to one that is neither
+    /// of `local` nor in `inside`.
+    pub fn sweep(&mut self, local: &[IpAddr], inside: &[IpNet]) -> Result<()> {
+        let query = NetfilterMessage::new(header(None), ConntrackMessage::Get(Vec::new()));
+        let entries: Vec<Entry> = self.netlink.dump(&query).context("listing connections")?;
+        let leaks = |entry: &Entry| {
+            let Some((source, destination)) = entry.addresses() else { return false };
+            let is_inside = inside.iter().any(|network| network.contains(&destination));
+            !entry.status.contains(Status::SrcNat)
+                && !local.contains(&source)
+                && !local.contains(&destination)
+                && !is_inside
+                && !destination.is_multicast()
+        };
+        self.delete_each(entries.into_iter().filter(leaks).collect())
+    }
+
+    fn delete_each(&mut self, entries: Vec<Entry>) -> Result<()> {
+        let requests = entries
+            .into_iter()
+            .map(|entry| NetfilterMessage::new(entry.header, ConntrackMessage::Delete(entry.identity)));
+        self.netlink.requests(requests, 0, &[Errno::NOENT]).context("deleting connections")
+    }
+
     /// Entries whose mark has all bits of `ours`.
     fn entries(&mut self, ours: u32) -> Result<Vec<Entry>> {
         let query = NetfilterMessage::new(header(None), ConntrackMessage::Get(marked(ours, ours).to_vec()));
@@ -87,13 +130,73 @@ fn header(family: Option<Family>) -> NetfilterHeader {
     }
 }
 
+/// One direction of a connection as the entry has it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tuple {
+    source: Option<IpAddr>,
+    destination: Option<IpAddr>,
+    ports: [u16; 2],
+    protocol: u8,
+}
+
+impl Tuple {
+    /// Reads `CTA_TUPLE_ORIG` or `CTA_TUPLE_REPLY`.
+    fn parse(value: &[u8]) -> Result<Self, DecodeError> {
+        let mut tuple = Self::default();
+        for part in NlasIterator::new(value) {
+            let part = part?;
+            for attribute in NlasIterator::new(part.value()) {
+                let attribute = attribute?;
+                let value = attribute.value();
+                match (part.kind(), attribute.kind()) {
+                    (CTA_TUPLE_IP, 1 | 3) => tuple.source = address(value),
+                    (CTA_TUPLE_IP, 2 | 4) => tuple.destination = address(value),
+                    (CTA_TUPLE_PROTO, 1) => tuple.protocol = parse_u8(value)?,
+                    (CTA_TUPLE_PROTO, kind @ (2 | 3)) => tuple.ports[usize::from(kind - 2)] = parse_u16_be(value)?,
+                    _ => {}
+                }
+            }
+        }
+        Ok(tuple)
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4().or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
 /// What is needed of an entry. Its identity stays as the kernel wrote it, so that any protocol works.
 struct Entry {
     header: NetfilterHeader,
     mark: u32,
     status: Status,
+    original: Tuple,
+    reply: Tuple,
     /// Tuple of the original direction, zone and id.
     identity: Vec<ConntrackAttribute>,
+}
+
+impl Entry {
+    const fn is_tcp(&self) -> bool {
+        self.original.protocol == IPPROTO_TCP
+    }
+
+    /// Of the original direction.
+    fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
+        Some((self.original.source?, self.original.destination?))
+    }
+
+    /// The end that is not beyond the uplink: the host that began, or the one that a translated destination led to.
+    fn inside(&self) -> Option<Wake> {
+        let (tuple, [source, destination]) = if self.status.contains(Status::DstNat) {
+            let Tuple { source, destination, ports: [from, to], .. } = self.reply;
+            ((source?, destination?), [from, to])
+        } else {
+            (self.addresses()?, self.original.ports)
+        };
+        Some(Wake { client: SocketAddr::new(tuple.0, source), peer: SocketAddr::new(tuple.1, destination) })
+    }
 }
 
 impl NetlinkDeserializable for Entry {
@@ -101,10 +204,22 @@ impl NetlinkDeserializable for Entry {
 
     fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
         let header = NetfilterHeader::parse(payload)?;
-        let mut entry = Self { header, mark: 0, status: Status::empty(), identity: Vec::new() };
+        let mut entry = Self {
+            header,
+            mark: 0,
+            status: Status::empty(),
+            original: Tuple::default(),
+            reply: Tuple::default(),
+            identity: Vec::new(),
+        };
         for attribute in NlasIterator::new(payload.get(4..).unwrap_or_default()) {
             let attribute = attribute?;
             let value = attribute.value();
+            match attribute.kind() {
+                CTA_TUPLE_ORIG => entry.original = Tuple::parse(value)?,
+                CTA_TUPLE_REPLY => entry.reply = Tuple::parse(value)?,
+                _ => {}
+            }
             match attribute.kind() {
                 CTA_MARK => entry.mark = parse_u32_be(value)?,
                 CTA_STATUS => entry.status = Status::from_bits_retain(parse_u32_be(value)?),

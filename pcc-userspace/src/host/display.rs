@@ -29,6 +29,13 @@ impl Display for Change {
                 };
                 write!(out, "conntrack -D {family}--mark {mark:#x}/{mask:#x}")
             }
+            Self::EndConnections { family, mark, mask, .. } => {
+                let family = if *family == Family::V4 { "ipv4" } else { "ipv6" };
+                write!(out, "conntrack -D -f {family} --mark {mark:#x}/{mask:#x} # clients of answered TCP are told")
+            }
+            Self::SweepUntranslated { .. } => {
+                write!(out, "conntrack -D # what leaves by an uplink without source translation")
+            }
             Self::ReleaseConnections { ours, mask } => {
                 write!(out, "conntrack -D --src-nat --mark {ours:#x}/{ours:#x} # the others lose the bits {mask:#x}")
             }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::conntrack::Conntrack;
 use super::netlink::Netlink;
-use super::{Change, Family, Host, Link, MarkUse, Observed, PROTOCOL, Route, Rule, clash, message, nft, sysctl};
+use super::{Change, Family, Host, Link, MarkUse, Observed, PROTOCOL, Route, Rule, clash, message, nft, sysctl, wake};
 
 /// A removal that meets these has nothing left to remove: no such route or rule, no such device, no such family.
 const GONE: [Errno; 5] = [Errno::SRCH, Errno::NOENT, Errno::NODEV, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
@@ -103,8 +103,8 @@ impl Host for Linux {
         clash::observe_marks(own_table, &observed.rules, |rule| rule.protocol == PROTOCOL)
     }
 
-    fn table_comment(&mut self, table: &str) -> Result<Option<String>> {
-        nft::table_comment(table)
+    fn table(&mut self, table: &str) -> Result<Option<String>> {
+        nft::table(table)
     }
 
     fn count_by_mark(&mut self, ours: u32, mask: u32) -> Result<BTreeMap<u32, u64>> {
@@ -145,6 +145,11 @@ impl Linux {
             Change::RemoveRule(rule) => self.netlink.request(Message::DelRule(message::rule_message(rule)), 0, &GONE),
             Change::Nft { script, .. } => nft::apply(script),
             Change::DeleteConnections { family, mark, mask } => self.conntrack.delete(*family, *mark, *mask),
+            Change::EndConnections { family, mark, mask, wake } => {
+                let clients = self.conntrack.end(*family, *mark, *mask)?;
+                wake::wake(&clients, *wake)
+            }
+            Change::SweepUntranslated { local, inside } => self.conntrack.sweep(local, inside),
             Change::ReleaseConnections { ours, mask } => self.conntrack.release(*ours, *mask),
         }
     }

@@ -18,6 +18,7 @@ mod message;
 pub mod netlink;
 pub mod nft;
 pub mod sysctl;
+mod wake;
 
 /// Protocol number of our routes and rules (`ip route show proto 205`). Not in iproute2's `rt_protos`.
 pub const PROTOCOL: u8 = 205;
@@ -294,6 +295,26 @@ pub enum Change {
         /// Bits that are compared.
         mask: u32,
     },
+    /// Ends connections whose answered TCP is met by resets ([`crate::ruleset`]): each client of them gets one bare ACK that
+    /// makes it speak, and every other entry whose mark has `mark` under `mask` is deleted.
+    EndConnections {
+        /// The family.
+        family: Family,
+        /// Value.
+        mark: u32,
+        /// Bits that are compared.
+        mask: u32,
+        /// Mark of the packets that we send.
+        wake: u32,
+    },
+    /// Deletes the conntrack entries without source translation that lead from a host that is none of `local` to one that
+    /// is neither of `local` nor in `inside`.
+    SweepUntranslated {
+        /// Addresses of this host.
+        local: Vec<IpAddr>,
+        /// Networks that are not reached by an uplink.
+        inside: Vec<IpNet>,
+    },
     /// Clears the bits `mask` of every conntrack mark whose `ours` bit is set; the connections themselves stay.
     ReleaseConnections {
         /// Entries with this bit are ours.
@@ -321,8 +342,12 @@ pub trait Host {
     fn sysctl(&self, key: &str) -> anyhow::Result<Option<String>>;
     /// What others do with marks: everything but the nftables table `inet <own_table>` and the rules of our protocol.
     fn mark_uses(&mut self, own_table: &str, observed: &Observed) -> anyhow::Result<Vec<MarkUse>>;
-    /// The comment of the nftables table `inet <table>`; `None` if there is no such table.
-    fn table_comment(&mut self, table: &str) -> anyhow::Result<Option<String>>;
+    /// The nftables table `inet <table>` as nft prints it, without the elements of its sets; `None` if there is none.
+    fn table(&mut self, table: &str) -> anyhow::Result<Option<String>>;
+    /// The comment of that table, empty where it has none; `None` if there is no such table.
+    fn table_comment(&mut self, table: &str) -> anyhow::Result<Option<String>> {
+        Ok(self.table(table)?.map(|listing| nft::comment(&listing).unwrap_or_default().to_owned()))
+    }
     /// Counts the connections whose mark has the bit `ours`, by their mark under `mask`.
     fn count_by_mark(&mut self, ours: u32, mask: u32) -> anyhow::Result<BTreeMap<u32, u64>>;
 }

@@ -26,19 +26,17 @@ pub fn listing() -> Result<String> {
     nft(&["-a", "-t", "list", "ruleset"], "")
 }
 
-/// The comment of the table `inet <table>`, empty where it has none; `None` if there is no such table.
-pub fn table_comment(table: &str) -> Result<Option<String>> {
+/// The table `inet <table>` as nft prints it, without the elements of its sets; `None` if there is no such table.
+pub fn table(table: &str) -> Result<Option<String>> {
     let name = format!("table inet {table}");
     if !nft(&["list", "tables"], "")?.lines().any(|line| line == name) {
         return Ok(None);
     }
-    // nft 1.0.6 leaves comments of tables out of its JSON.
-    let listing = nft(&["-t", "list", "table", "inet", table], "")?;
-    Ok(Some(comment(&listing).unwrap_or_default().to_owned()))
+    nft(&["-t", "list", "table", "inet", table], "").map(Some)
 }
 
-/// The comment of the table that `listing` begins with.
-fn comment(listing: &str) -> Option<&str> {
+/// The comment of the table that `listing` begins with. nft 1.0.6 leaves comments of tables out of its JSON.
+pub fn comment(listing: &str) -> Option<&str> {
     listing.lines().nth(1)?.trim().strip_prefix("comment \"")?.strip_suffix('"')
 }
 

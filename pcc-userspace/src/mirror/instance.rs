@@ -53,8 +53,8 @@ impl Instance {
         let lock = Lock::take(&paths.run, &config.base.instance)?;
         let adopting = dataplane::pinned_flow_entries(&paths.pins).is_some();
         let mut journal = survey.journal.clone();
-        let load = |host: &dyn Host| load(&config, &paths, host, &survey, log_level);
-        match start::perform(&survey.steps, &survey.observed, &paths, host.as_mut(), &mut journal, &load, before) {
+        let mut load = |host: &dyn Host| load(&config, &paths, host, &survey, log_level);
+        match start::perform(&survey.steps, &survey.observed, &paths, host.as_mut(), &mut journal, &mut load, before) {
             Ok(plane) => {
                 let Survey { observed, blueprint, warnings, .. } = survey;
                 let down = BTreeSet::new();

@@ -1,0 +1,110 @@
+//! Another configuration for an instance that runs.
+
+use anyhow::Result;
+
+use super::{Instance, weights};
+use crate::config::Config;
+use crate::host::{Change, Family};
+use crate::problem::Problem;
+use crate::survey::{self, Known, Step, Survey};
+use crate::{ruleset, start};
+
+impl Instance {
+    /// Changes to `config` by the same steps as a start, with the programs and maps that are there: connections stay where
+    /// they are, but for those of uplinks that `config` does not have. Returns what the operator should know.
+    ///
+    /// # Errors
+    /// Nothing has changed then, or what had been changed was changed back.
+    pub fn reload(&mut self, config: Config) -> Result<Vec<String>> {
+        self.refuse_other_frame(&config)?;
+        let known = self.knowledge();
+        let survey = survey::survey(&config, &self.paths, self.host.as_mut(), &known)?;
+        let before = std::mem::replace(&mut self.config, config);
+        let outcome = self.follow(survey);
+        if outcome.is_err() {
+            self.config = before;
+            let back = survey::survey(&self.config, &self.paths, self.host.as_mut(), &known);
+            if let Err(error) = back.and_then(|survey| self.follow(survey)) {
+                tracing::error!("going back to the configuration before: {error:#}");
+            }
+        }
+        outcome
+    }
+
+    /// What is known of the uplinks now.
+    fn knowledge(&self) -> Known {
+        let takes = |id| Family::BOTH.map(|family| self.standing.taking.has(family, id));
+        Known(self.topology.uplinks.iter().map(|uplink| (uplink.id, takes(uplink.id))).collect())
+    }
+
+    /// Performs the steps of `survey`, which is one of the configuration that is in force from now on.
+    fn follow(&mut self, survey: Survey) -> Result<Vec<String>> {
+        let Survey { observed, topology, standing, journal, steps, warnings } = survey;
+        // A weight that was changed by hand stays unless the file says another one than before.
+        let nominal = |topology: &_| weights(topology);
+        let (old, new) = (nominal(&self.topology), nominal(&topology));
+        let weights = new.into_iter().map(|(id, weight)| {
+            let by_hand = self.weights.get(&id).filter(|_| old.get(&id) == Some(&weight));
+            (id, by_hand.copied().unwrap_or(weight))
+        });
+        let weights = weights.collect();
+        self.journal = journal;
+        self.journal.store(&self.paths.run)?;
+        // New ways first, so that what is given to a new uplink finds them.
+        for step in &steps {
+            if let Step::Change(change) = step {
+                tracing::debug!("{step}");
+                if let Change::Sysctl { key, value } = change {
+                    start::save_setting(self.host.as_ref(), &observed, &mut self.journal, key, value)?;
+                    self.journal.store(&self.paths.run)?;
+                }
+                self.host.apply(change)?;
+            }
+        }
+        start::fill(&mut self.plane, &self.config, self.host.as_ref(), &topology, &standing, &weights)?;
+        for step in &steps {
+            if let Step::Attach { link, side, device } = step {
+                start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *device)?;
+            }
+        }
+        self.plane.detach_others(&steps.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
+        (self.topology, self.standing, self.observed, self.weights) = (topology, standing, observed, weights);
+        self.listing = self.host.table(&ruleset::table_name(&self.config.instance))?;
+        self.settled = true;
+        self.forget_strangers()?;
+        Ok(warnings)
+    }
+
+    /// Forgets the connections of ids that no uplink has.
+    pub(super) fn forget_strangers(&mut self) -> Result<()> {
+        let ids = self.connections()?;
+        for id in ids.into_keys().filter(|id| self.topology.uplinks.iter().all(|uplink| uplink.id != *id)) {
+            let mut uplink = self.plane.uplink(id)?;
+            uplink.generation = uplink.generation.wrapping_add(1);
+            self.plane.set_uplink(id, uplink)?;
+            let marks = self.config.marks;
+            self.host.try_apply(&Change::DeleteConnections { family: None, mark: marks.of(id), mask: marks.id_mask() });
+        }
+        Ok(())
+    }
+
+    /// What connections, maps and pins rest on stays until the instance ends.
+    fn refuse_other_frame(&self, config: &Config) -> Result<()> {
+        let now = &self.config;
+        let differs = [
+            ("instance", now.instance != config.instance),
+            ("mark_mask", now.marks != config.marks),
+            ("flow_entries", now.flow_entries != config.flow_entries),
+            ("table_base", now.table_base != config.table_base),
+            ("rule_priority", now.priority_base != config.priority_base),
+        ];
+        match differs.iter().find(|(_, differs)| *differs) {
+            None => Ok(()),
+            Some((key, _)) => Err(Problem::new(
+                format!("`{key}` cannot change while the instance runs"),
+                "stop it, `pcc down`, and start it again",
+            )
+            .into()),
+        }
+    }
+}

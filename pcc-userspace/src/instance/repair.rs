@@ -1,0 +1,96 @@
+//! The host changed: what differs from what must be is repaired, and nothing else is touched.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+use super::Instance;
+use crate::host::{Change, Observed, TABLE_MAIN};
+use crate::plan::{self, Live};
+use crate::sources::UsualSources;
+use crate::survey::{self, Step};
+use crate::topology::{self, Topology};
+use crate::{ruleset, start};
+
+impl Instance {
+    /// Looks at the host again and repairs what differs: settings, routes, rules, elements, attachments. Returns the uplinks
+    /// that could take connections now.
+    ///
+    /// # Errors
+    /// What could not be repaired is tried again the next time.
+    pub fn reconcile(&mut self) -> Result<Live> {
+        let observed = self.host.observe()?;
+        let topology = topology::resolve(&self.config, &self.journal.ids, &observed);
+        let taking = &self.standing.taking;
+        let sources = UsualSources::of(&topology, taking, &observed);
+        let elements_differ = sources != UsualSources::of(&self.topology, taking, &self.observed)
+            || ruleset::segment_sizes(&topology) != ruleset::segment_sizes(&self.topology);
+        self.write_sysctls(&topology, &observed)?;
+        for change in plan::routing(&self.config, &topology, &self.standing.taking, &observed) {
+            self.host.try_apply(&change);
+        }
+        let known: Vec<Step> = if self.settled { survey::attachments(&self.topology).collect() } else { Vec::new() };
+        let wanted: Vec<Step> = survey::attachments(&topology).collect();
+        self.topology = topology;
+        self.observed = observed;
+        if elements_differ {
+            self.update_elements();
+        }
+        if wanted.iter().map(Step::attachment).ne(known.iter().map(Step::attachment)) {
+            self.settled = false;
+            for step in wanted.iter().filter(|step| !known.iter().any(|known| known.attachment() == step.attachment()))
+            {
+                if let Step::Attach { link, side, device } = step {
+                    start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *device)?;
+                }
+            }
+            self.plane.detach_others(&wanted.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
+            self.write_uplinks()?;
+            self.settled = true;
+        }
+        Ok(survey::possible(&self.topology))
+    }
+
+    /// Puts our table back if somebody changed or removed it, and forgets the connections that began without it: they would
+    /// stay untranslated for life.
+    pub fn repair_table(&mut self) -> Result<()> {
+        let name = ruleset::table_name(&self.config.instance);
+        let listing = self.host.table(&name)?;
+        if listing == self.listing && listing.is_some() {
+            return Ok(());
+        }
+        tracing::warn!(
+            "table inet {name} was {}: putting it back",
+            if listing.is_some() { "changed" } else { "removed" }
+        );
+        let script = self.with_state(ruleset::create);
+        self.host.apply(&Change::Nft { summary: format!("table inet {name}"), script })?;
+        self.listing = self.host.table(&name)?;
+        self.host.try_apply(&untranslated(&self.observed));
+        Ok(())
+    }
+
+    /// Writes all elements anew, in case somebody changed them.
+    pub fn refresh_elements(&mut self) {
+        self.update_elements();
+    }
+
+    /// What an uplink needs that got its first address of a family after the start.
+    fn write_sysctls(&mut self, topology: &Topology, observed: &Observed) -> Result<()> {
+        for (key, value) in plan::sysctls(topology, |key| self.host.sysctl(key).ok().flatten()) {
+            start::save_setting(self.host.as_ref(), observed, &mut self.journal, &key, &value)?;
+            self.journal.store(&self.paths.run)?;
+            self.host.try_apply(&Change::Sysctl { key, value });
+        }
+        Ok(())
+    }
+}
+
+/// Forgets the connections that left by an uplink without translation: not to or from the host, nor to a network that main
+/// has a route to.
+pub fn untranslated(observed: &Observed) -> Change {
+    let local: Vec<IpAddr> = observed.addresses.iter().map(|address| address.network.addr()).collect();
+    let routes = observed.routes.iter().filter(|route| route.table == TABLE_MAIN);
+    let inside = routes.map(|route| route.destination).filter(|destination| destination.prefix_len() > 0);
+    Change::SweepUntranslated { local, inside: inside.collect() }
+}
