@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::events::{Event, Listener, Teller};
 use crate::mirror;
+use crate::overrides::Change;
 use crate::problem::Problem;
 use crate::status::Status;
 
@@ -22,13 +24,24 @@ use crate::status::Status;
 pub enum Request {
     /// A snapshot.
     Status,
-    /// Another weight for an uplink, until the next start.
-    Weight {
+    /// A change of an uplink by hand.
+    Uplink {
         /// Name or device.
         uplink: String,
-        /// 0 to 1,000.
-        weight: u32,
+        /// What changes.
+        change: Change,
+        /// Also after the next start.
+        persist: bool,
     },
+    /// Read the configuration again and put it in force.
+    Reload {
+        /// Go back to the one before unless [`Request::Confirm`] comes within so many seconds.
+        try_seconds: Option<u64>,
+    },
+    /// Keep the configuration that is being tried.
+    Confirm,
+    /// Every event from now on, one a line, until the reader leaves.
+    Events,
 }
 
 /// What it answers.
@@ -40,7 +53,10 @@ pub enum Answer {
     /// To [`Request::Status`], of a RouterOS configuration.
     Mirror(Box<mirror::status::Status>),
     /// Done.
-    Done,
+    Done {
+        /// What the operator should know, one line each.
+        warnings: Vec<String>,
+    },
     /// Refused or failed; nothing changed.
     Problem {
         /// What is wrong.
@@ -54,6 +70,8 @@ pub enum Answer {
 pub type Asked = (Request, oneshot::Sender<Answer>);
 
 const LONGEST_REQUEST: u64 = 4096;
+/// A reload of hundreds of rules takes a moment.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The socket of the instance that runs in `run`.
 pub fn socket(run: &Path) -> PathBuf {
@@ -63,18 +81,10 @@ pub fn socket(run: &Path) -> PathBuf {
 /// Asks the controller that runs in `run`.
 ///
 /// # Errors
-/// No controller runs there, it does not answer within five seconds, or it refused.
+/// No controller runs there, it does not answer within some seconds, or it refused.
 pub fn ask(run: &Path, request: &Request) -> Result<Answer> {
-    let path = socket(run);
-    let stream = UnixStream::connect(&path).map_err(|error| {
-        Problem::new(
-            format!("no controller answers at `{}`: {error}", path.display()),
-            "start it with `pcc run`, or name its `--instance`; root is needed to ask",
-        )
-    })?;
-    let wait = Some(Duration::from_secs(5));
-    stream.set_read_timeout(wait).and_then(|()| stream.set_write_timeout(wait))?;
-    (&stream).write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
+    let stream = connect(run, request)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line).context("waiting for the controller")?;
     match serde_json::from_str(&line).context("reading the controller's answer")? {
@@ -83,27 +93,51 @@ pub fn ask(run: &Path, request: &Request) -> Result<Answer> {
     }
 }
 
-/// Listens in `run` and hands what is asked to `asked`. Only root may connect.
-pub fn listen(run: &Path, asked: mpsc::Sender<Asked>) -> Result<()> {
+/// The events of the controller that runs in `run`, until it ends.
+///
+/// # Errors
+/// As of [`ask`]; a line that cannot be read.
+pub fn events(run: &Path) -> Result<impl Iterator<Item = Result<Event>>> {
+    let stream = connect(run, &Request::Events)?;
+    let lines = BufReader::new(stream).lines();
+    Ok(lines.map(|line| serde_json::from_str(&line?).context("reading the controller's events")))
+}
+
+fn connect(run: &Path, request: &Request) -> Result<UnixStream> {
+    let path = socket(run);
+    let stream = UnixStream::connect(&path).map_err(|error| {
+        Problem::new(
+            format!("no controller answers at `{}`: {error}", path.display()),
+            "start it with `pcc run`, or name its `--instance`; root is needed to ask",
+        )
+    })?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    (&stream).write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
+    Ok(stream)
+}
+
+/// Listens in `run`, hands what is asked to `asked`, and passes on what `teller` tells. Only root may connect.
+pub fn listen(run: &Path, asked: mpsc::Sender<Asked>, teller: &Teller) -> Result<()> {
     let path = socket(run);
     // The lock says that no other controller uses it.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).with_context(|| format!("listening at {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let teller = teller.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, asked.clone()));
+            tokio::spawn(serve(stream, asked.clone(), teller.clone()));
         }
     });
     Ok(())
 }
 
-async fn serve(mut stream: tokio::net::UnixStream, asked: mpsc::Sender<Asked>) {
-    use tokio::io::AsyncReadExt as _;
+async fn serve(mut stream: tokio::net::UnixStream, asked: mpsc::Sender<Asked>, teller: Teller) {
     let (read, mut write) = stream.split();
     let mut lines = tokio::io::BufReader::new(read.take(LONGEST_REQUEST)).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let answer = match serde_json::from_str(&line) {
+            Ok(Request::Events) => return pass_on(teller.listen(), lines.into_inner(), write).await,
             Ok(request) => {
                 let (sender, receiver) = oneshot::channel();
                 if asked.send((request, sender)).await.is_err() {
@@ -122,5 +156,26 @@ async fn serve(mut stream: tokio::net::UnixStream, asked: mpsc::Sender<Asked>) {
         if write.write_all(text.as_bytes()).await.is_err() {
             return;
         }
+    }
+}
+
+/// Until the reader leaves: what it says besides is not asked.
+async fn pass_on(mut listener: Listener, mut read: impl AsyncRead + Unpin, mut write: impl AsyncWrite + Unpin) {
+    let pass = async {
+        while let Some(event) = listener.next().await {
+            let Ok(mut text) = serde_json::to_string(&event) else { return };
+            text.push('\n');
+            if write.write_all(text.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    };
+    let left = async {
+        let mut bytes = [0; 64];
+        while read.read(&mut bytes).await.is_ok_and(|length| length > 0) {}
+    };
+    tokio::select! {
+        () = pass => {}
+        () = left => {}
     }
 }

@@ -353,11 +353,14 @@ pub struct Paths {
     pub run: PathBuf,
     /// `/sys/fs/bpf/pcc/<instance>`: pins, in a directory per ABI number.
     pub pins: PathBuf,
+    /// `/var/lib/pcc/<instance>`: what was changed by hand and outlives a restart.
+    pub state: PathBuf,
 }
 
 impl Paths {
     /// The paths of `instance`.
     pub fn of(instance: &str) -> Self {
-        Self { run: PathBuf::from("/run/pcc").join(instance), pins: PathBuf::from("/sys/fs/bpf/pcc").join(instance) }
+        let below = |folder: &str| PathBuf::from(folder).join(instance);
+        Self { run: below("/run/pcc"), pins: below("/sys/fs/bpf/pcc"), state: below("/var/lib/pcc") }
     }
 }
