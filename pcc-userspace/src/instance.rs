@@ -9,7 +9,7 @@ use crate::config::{Config, Paths};
 use crate::dataplane::{self, DataPlane};
 use crate::host::{Change, Family, Host, Observed};
 use crate::journal::{Journal, Lock};
-use crate::plan::{self, Live};
+use crate::plan::{self, Live, Standing};
 use crate::policies;
 use crate::problem::Problem;
 use crate::rules;
@@ -240,7 +240,8 @@ pub(crate) fn tables(
 ) -> Result<Vec<policies::Table>> {
     let policies = rules::policies(&config.rules, config.hash);
     let current: Vec<_> = (0..).zip(&policies).map(|(number, _)| plane.table(number)).collect::<Result<_>>()?;
-    Ok(policies::tables(&policies, topology, live, weights, &|number| current.get(number as usize).cloned()))
+    let standing = Standing::sound(live.clone());
+    Ok(policies::tables(&policies, topology, &standing, weights, &|number| current.get(number as usize).cloned()))
 }
 
 pub(crate) fn write_uplinks(plane: &mut DataPlane, marks: MarkLayout, topology: &Topology, live: &Live) -> Result<()> {

@@ -17,7 +17,7 @@ use crate::config::{Config, Paths};
 use crate::dataplane::DataPlane;
 use crate::host::{Family, Host, Link, Observed, RouteKind, TABLE_MAIN};
 use crate::instance::weights;
-use crate::plan::Live;
+use crate::plan::{Live, Standing};
 use crate::policies::Table;
 use crate::problem::Problem;
 use crate::topology::{self, Topology, Uplink};
@@ -102,7 +102,11 @@ pub fn explain(
     let policies = rules::policies(&config.rules, config.hash);
     let tables: Vec<Table> = match &plane {
         Some(plane) => (0..).zip(&policies).map(|(number, _)| plane.table(number)).collect::<Result<_>>()?,
-        None => policies::tables(&policies, &topology, &live, &weights(config, &topology), &|_| None),
+        None => {
+            policies::tables(&policies, &topology, &Standing::sound(live.clone()), &weights(config, &topology), &|_| {
+                None
+            })
+        }
     };
     let mut explanation = choose(config, &topology, *lan, &policies, &tables, seed, asked);
     if let Some(mut plane) = plane {
