@@ -192,7 +192,7 @@ pub(crate) fn tables(
 ) -> Result<Vec<policies::Table>> {
     let policies = rules::policies(&config.rules, config.hash);
     let current: Vec<_> = (0..).zip(&policies).map(|(number, _)| plane.table(number)).collect::<Result<_>>()?;
-    Ok(policies::tables(&policies, topology, &standing.taking, weights, &|number| {
+    Ok(policies::tables(&policies, topology, standing, weights, &|number| {
         current.get(number as usize).cloned()
     }))
 }

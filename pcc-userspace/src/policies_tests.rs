@@ -5,6 +5,7 @@ use pcc_ebpf::classify::HashFields;
 use super::*;
 use crate::config;
 use crate::config::rule::Sticky;
+use crate::plan::Live;
 use crate::topology::Uplink;
 
 fn topology() -> Topology {
@@ -17,8 +18,8 @@ fn group(members: &[(usize, u32)]) -> Policy {
     Policy { members: Members::Group(members.to_vec()), ..Policy::default_of(HashFields::BOTH_ADDRESSES) }
 }
 
-fn live(ids: &[u32]) -> Live {
-    Live { ipv4: ids.to_vec(), ipv6: ids.to_vec() }
+fn live(ids: &[u32]) -> Standing {
+    Standing::sound(Live { ipv4: ids.to_vec(), ipv6: ids.to_vec() })
 }
 
 fn weights() -> BTreeMap<u32, u32> {
@@ -44,7 +45,7 @@ fn groups_have_their_own_weights_and_the_default_those_in_force() {
 #[test]
 fn a_group_without_live_uplinks_is_empty_and_comes_back_as_it_was() {
     let policies = [group(&[(0, 1), (1, 1)])];
-    let at = |live: &Live, before: Option<&Table>| {
+    let at = |live: &Standing, before: Option<&Table>| {
         tables(&policies, &topology(), live, &weights(), &|_| before.cloned()).remove(0)
     };
     let both = at(&live(&[1, 2, 40]), None);
@@ -71,7 +72,7 @@ fn identities_tell_policies_apart_whatever_their_number() {
     ];
     let made = |policies: &[Policy]| tables(policies, &topology(), &live(&[1, 2, 40]), &weights(), &|_| None);
     let tables = made(&policies);
-    let identities: std::collections::BTreeSet<u32> = tables.iter().map(|table| table.policy.identity).collect();
+    let identities: BTreeSet<u32> = tables.iter().map(|table| table.policy.identity).collect();
     assert_eq!((identities.len(), identities.contains(&0)), (5, false));
     assert_eq!(made(&policies[2..3])[0].policy, tables[2].policy);
     assert_eq!((tables[3].policy.lifetime, tables[4].policy.lifetime), (0, 2));

@@ -208,7 +208,7 @@ pub struct Degraded {
 
 impl Degraded {
     /// Probes that are looked at.
-    pub const WINDOW: usize = 30;
+    pub const WINDOW: usize = 50;
 }
 
 impl Default for Degraded {

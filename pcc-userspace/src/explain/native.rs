@@ -102,7 +102,7 @@ pub fn explain(
     let policies = rules::policies(&config.rules, config.hash);
     let tables: Vec<Table> = match &plane {
         Some(plane) => (0..).zip(&policies).map(|(number, _)| plane.table(number)).collect::<Result<_>>()?,
-        None => policies::tables(&policies, &topology, &standing.taking, &weights(&topology), &|_| None),
+        None => policies::tables(&policies, &topology, &standing, &weights(&topology), &|_| None),
     };
     let mut explanation = choose(config, &topology, *lan, &policies, &tables, seed, asked);
     if let Some(mut plane) = plane {

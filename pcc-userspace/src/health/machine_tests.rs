@@ -149,6 +149,7 @@ enum Step {
     Wait(u64),
     Probe,
     Answer(prop::sample::Index),
+    Fail(prop::sample::Index),
     Stray(u16),
     Carrier(bool),
 }
@@ -158,6 +159,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0_u64..500).prop_map(Step::Wait),
         6 => Just(Step::Probe),
         6 => any::<prop::sample::Index>().prop_map(Step::Answer),
+        2 => any::<prop::sample::Index>().prop_map(Step::Fail),
         1 => any::<u16>().prop_map(Step::Stray),
         1 => any::<bool>().prop_map(Step::Carrier),
     ]
@@ -188,17 +190,18 @@ proptest! {
                     None => Event::Tick,
                 },
                 Step::Answer(index) if !model.probes.is_empty() => Event::Answered(index.get(&model.probes).0),
-                Step::Answer(_) => Event::Tick,
+                Step::Fail(index) if !model.probes.is_empty() => Event::Failed(index.get(&model.probes).0),
+                Step::Answer(_) | Step::Fail(_) => Event::Tick,
                 Step::Stray(sequence) => Event::Answered(sequence),
                 Step::Carrier(carrier) => Event::Carrier(carrier),
             };
             model.expire(now);
             match event {
                 Event::Sent(sequence) => model.probes.push((sequence, now + timing.timeout)),
-                Event::Answered(sequence) => {
+                Event::Answered(sequence) | Event::Failed(sequence) => {
                     if let Some(index) = model.probes.iter().position(|(waiting, _)| *waiting == sequence) {
                         model.probes.remove(index);
-                        model.outcomes.push(true);
+                        model.outcomes.push(matches!(event, Event::Answered(_)));
                     }
                 }
                 Event::Carrier(carrier) if carrier != model.carrier => {

@@ -1,5 +1,12 @@
-//! Whether an uplink works: [`machine`] decides without clock or sockets, [`probe`] and [`arp`] ask the network.
+//! Whether an uplink works: [`uplink`] decides for one family without clock or sockets, by its targets ([`machine`]), what they
+//! answered lately ([`window`]), and how often it fell ([`damping`], [`suspension`]); [`standing`] says what follows for all of
+//! them. [`probe`] and [`arp`] ask the network.
 
 pub mod arp;
+pub mod damping;
 pub mod machine;
 pub mod probe;
+pub mod standing;
+pub mod suspension;
+pub mod uplink;
+pub mod window;
