@@ -1,31 +1,21 @@
-//! The command line: one function a command.
+//! The command line: what can be typed.
 
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::Signal;
 
-use crate::check::{self, Judgement};
+use crate::config::Config;
 use crate::config::flags::{Assignment, ConfigFlags, dialect};
-use crate::config::{Config, Configuration, Paths};
-use crate::control::{self, Answer, Request};
-use crate::controller;
-use crate::dataplane::{self, DataPlane};
-use crate::explain::Asked;
-use crate::host::Host as _;
-use crate::host::linux::Linux;
-use crate::instance::Instance;
-use crate::journal::{Journal, Lock};
-use crate::mirror::blueprint::Blueprint;
-use crate::problem::Problem;
-use crate::routeros::dialect::{Dialect, detect};
+use crate::overrides::{Admin, Change};
+use crate::routeros::dialect::Dialect;
 use crate::routeros::model::values;
-use crate::routeros::{self, Severity};
-use crate::survey::{self, Step};
-use crate::{explain, mirror, teardown, topology};
+
+mod inspect;
+mod operate;
+mod run;
 
 /// Multi-WAN load balancing by per-connection hash, with the classifier in the kernel.
 #[derive(Debug, Parser)]
@@ -69,12 +59,36 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what happens, one line for each event, until interrupted.
+    Events {
+        #[command(flatten)]
+        instance: InstanceFlag,
+        /// Print JSON, one object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the configuration again and put it in force; connections stay where they are. SIGHUP does the same.
+    ///
+    /// The controller reads the file that it was started with, under the flags of its own command line.
+    Reload {
+        /// Go back to the configuration before unless `pcc reload --confirm` comes within this time, such as `30s`.
+        #[arg(long = "try", value_name = "TIME", value_parser = time)]
+        trial: Option<Duration>,
+        /// Keep the configuration that is being tried.
+        #[arg(long, conflicts_with = "trial")]
+        confirm: bool,
+        #[command(flatten)]
+        instance: InstanceFlag,
+    },
     /// Change an uplink of a running instance.
     Uplink {
         /// Its name or device.
         name: String,
         #[command(subcommand)]
         change: UplinkChange,
+        /// Also after the next start, until changed again or `pcc down`.
+        #[arg(long, global = true)]
+        persist: bool,
         #[command(flatten)]
         instance: InstanceFlag,
     },
@@ -165,245 +179,54 @@ struct InstanceFlag {
 
 #[derive(Debug, Subcommand)]
 enum UplinkChange {
-    /// Give it another weight until the next start: 0 to 1000. Connections that are there stay.
+    /// Give it another weight, 0 to 1000. Connections that are there stay.
     Weight {
         /// The weight.
         weight: u32,
     },
+    /// Give it no new connections. Those that are there stay, or end after a time.
+    Drain {
+        /// Time after which its connections end, such as `10m`.
+        #[arg(value_parser = time)]
+        time: Option<Duration>,
+    },
+    /// Take it out of service: its connections end as when it goes down.
+    Disable,
+    /// Let it take part again.
+    Enable,
 }
 
-/// aya-log's number of the level `info`, which the programs use; 0 makes the verifier remove their logging code.
-const LOG_INFO: u8 = 3;
+impl From<UplinkChange> for Change {
+    fn from(change: UplinkChange) -> Self {
+        match change {
+            UplinkChange::Weight { weight } => Self::Weight(weight),
+            UplinkChange::Drain { time } => Self::Admin(Admin::Draining(time)),
+            UplinkChange::Disable => Self::Admin(Admin::Disabled),
+            UplinkChange::Enable => Self::Admin(Admin::Enabled),
+        }
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "a time such as 30s or 10m".to_owned())
+}
 
 impl Cli {
     /// Does what was asked.
     pub fn execute(self) -> Result<()> {
         match self.command {
-            Command::Run(flags) => run(&flags),
-            Command::Plan(flags) => plan(&flags.config),
-            Command::Check(flags) => check(flags),
-            Command::Import { file, dialect, map } => import(&file, dialect, &map),
-            Command::Explain(flags) => explain_packet(&flags),
-            Command::Status { instance, json } => status(&instance.instance, json),
-            Command::Uplink { name, change: UplinkChange::Weight { weight }, instance } => {
-                control::ask(&Paths::of(&instance.instance).run, &Request::Weight { uplink: name, weight }).map(drop)
+            Command::Run(flags) => run::run(&flags),
+            Command::Plan(flags) => inspect::plan(&flags.config),
+            Command::Check(flags) => inspect::check(flags),
+            Command::Import { file, dialect, map } => inspect::import(&file, dialect, &map),
+            Command::Explain(flags) => inspect::explain_packet(&flags),
+            Command::Status { instance, json } => operate::status(&instance.instance, json),
+            Command::Events { instance, json } => operate::events(&instance.instance, json),
+            Command::Reload { trial, confirm, instance } => operate::reload(&instance.instance, trial, confirm),
+            Command::Uplink { name, change, persist, instance } => {
+                operate::change(&instance.instance, name, change.into(), persist)
             }
-            Command::Down { instance } => down(&instance.instance),
+            Command::Down { instance } => operate::down(&instance.instance),
         }
     }
-}
-
-fn run(flags: &Run) -> Result<()> {
-    let configuration = Configuration::load(&flags.config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        // Before anything is changed, so that an impatient Ctrl-C cannot leave half a start behind.
-        let interrupted = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-        let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let signals = [interrupted, terminated];
-        match configuration {
-            Configuration::Native(config) => run_native(*config, flags, signals).await,
-            Configuration::Mirror(config) => run_mirror(*config, flags, signals).await,
-        }
-    })
-}
-
-async fn run_native(config: Config, flags: &Run, signals: [Signal; 2]) -> Result<()> {
-    let paths = Paths::of(&config.instance);
-    let log_level = if flags.log_flows { LOG_INFO } else { 0 };
-    let (mut instance, warnings) =
-        Instance::start(config, paths, Box::new(Linux::open()?), log_level, &mut |_| Ok(()))?;
-    warn(&warnings);
-    if flags.log_flows {
-        log_packets(&mut instance.plane)?;
-    }
-    let uplinks: Vec<&str> = instance.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
-    tracing::info!(
-        "ready: {} over {}{}",
-        instance.config.lans.join(", "),
-        uplinks.join(", "),
-        adopted(&instance.plane)
-    );
-    let instance = controller::run(instance, signals).await?;
-    if flags.keep { kept() } else { stopped(instance.stop()) }
-}
-
-async fn run_mirror(config: mirror::Config, flags: &Run, signals: [Signal; 2]) -> Result<()> {
-    let paths = Paths::of(&config.base.instance);
-    let host = Box::new(Linux::open()?);
-    let log_level = if flags.log_flows { LOG_INFO } else { 0 };
-    let (mut instance, warnings) = mirror::instance::Instance::start(config, paths, host, log_level, &mut |_| Ok(()))?;
-    warn(&warnings);
-    if flags.log_flows {
-        log_packets(&mut instance.plane)?;
-    }
-    tracing::info!("ready: {}{}", instance.config.name, adopted(&instance.plane));
-    let instance = mirror::controller::run(instance, signals).await?;
-    if flags.keep { kept() } else { stopped(instance.stop()) }
-}
-
-fn adopted(plane: &DataPlane) -> &'static str {
-    if plane.adopted() { "; adopted the running data path" } else { "" }
-}
-
-fn kept() -> Result<()> {
-    tracing::info!("stopped; the data path goes on, `pcc down` removes it");
-    Ok(())
-}
-
-fn warn(warnings: &[String]) {
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-}
-
-/// What a start would do, and what the operator should know.
-fn surveyed(flags: &ConfigFlags) -> Result<(Vec<Step>, Vec<String>)> {
-    let host = &mut Linux::open()?;
-    Ok(match Configuration::load(flags)? {
-        Configuration::Native(config) => {
-            let paths = Paths::of(&config.instance);
-            let survey = survey::survey(&config, &paths, host, &dataplane::known(&paths.pins))?;
-            (survey.steps, survey.warnings)
-        }
-        Configuration::Mirror(config) => {
-            let survey = mirror::survey::survey(&config, &Paths::of(&config.base.instance), host)?;
-            (survey.steps, survey.warnings)
-        }
-    })
-}
-
-fn plan(flags: &ConfigFlags) -> Result<()> {
-    let (steps, warnings) = surveyed(flags)?;
-    warn(&warnings);
-    let mut out = std::io::stdout().lock();
-    for step in &steps {
-        writeln!(out, "{step}")?;
-    }
-    Ok(())
-}
-
-fn check(flags: Check) -> Result<()> {
-    let Check { file, script, strict, json, config: mut flags } = flags;
-    match file {
-        Some(file) if script || flags.names_script(&file) || is_document(&file) => {
-            check::script(&file, Judgement { dialect: flags.dialect, strict, json })?;
-            if flags.map.is_empty() {
-                return Ok(());
-            }
-            flags.config = Some(file);
-        }
-        Some(file) => flags.config = Some(file),
-        None => {}
-    }
-    let (_, warnings) = surveyed(&flags)?;
-    warn(&warnings);
-    tracing::info!("the configuration is valid and this host can run it");
-    Ok(())
-}
-
-/// The file is a RouterOS configuration in TOML.
-fn is_document(path: &Path) -> bool {
-    std::fs::read_to_string(path).is_ok_and(|text| mirror::document::is_routeros_document(&text))
-}
-
-fn import(path: &Path, dialect: Option<Dialect>, map: &[Assignment]) -> Result<()> {
-    let text = std::fs::read(path)
-        .map_err(|error| Problem::new(format!("cannot read `{}`: {error}", path.display()), "`pcc import FILE.rsc`"))?;
-    let script = routeros::read(&text);
-    let dialect = detect(&script, &text, dialect).dialect;
-    let devices = map.iter().map(|map| (map.uplink.clone(), map.value.clone())).collect();
-    let lost: Vec<_> = script.notes.iter().filter(|note| note.severity == Severity::Error).collect();
-    for note in &lost {
-        tracing::warn!("{}:{}:{}: {}", path.display(), note.span.line, note.span.column, note.message);
-    }
-    write!(std::io::stdout().lock(), "{}", mirror::import::to_toml(&script, dialect, &devices))?;
-    if lost.is_empty() {
-        return Ok(());
-    }
-    let message = format!("{} places of `{}` could not be read", lost.len(), path.display());
-    Err(Problem::new(message, "complete the script, or the TOML where it says so").into())
-}
-
-fn explain_packet(flags: &Explain) -> Result<()> {
-    let Explain { interface, src, dst, proto, connection_mark, .. } = flags;
-    let asked = Asked {
-        interface: interface.clone(),
-        source: *src,
-        destination: *dst,
-        protocol: *proto,
-        connection_mark: connection_mark.clone(),
-    };
-    let mut host = Linux::open()?;
-    let observed = host.observe()?;
-    let (document, text) = match Configuration::load(&flags.config)? {
-        Configuration::Native(config) => {
-            let paths = Paths::of(&config.instance);
-            let ids = topology::assign_ids(&config, &Journal::load(&paths.run)?.unwrap_or_default().ids);
-            let explanation = explain::native::explain(&config, &paths, &ids, &host, &observed, &asked)?;
-            (serde_json::to_string_pretty(&explanation)?, explanation.text())
-        }
-        Configuration::Mirror(config) => {
-            let journal = Journal::load(&Paths::of(&config.base.instance).run)?.unwrap_or_default();
-            let blueprint = Blueprint::draw(&config, &journal.names, &journal.ids, &observed)?;
-            let explanation = mirror::explain::explain(&config, &blueprint, &observed, &asked)?;
-            (serde_json::to_string_pretty(&explanation)?, explanation.text())
-        }
-    };
-    let mut out = std::io::stdout().lock();
-    if flags.json {
-        writeln!(out, "{document}")?;
-    } else {
-        write!(out, "{text}")?;
-    }
-    Ok(())
-}
-
-fn status(instance: &str, json: bool) -> Result<()> {
-    let (document, table) = match control::ask(&Paths::of(instance).run, &Request::Status)? {
-        Answer::Status(status) => (serde_json::to_string_pretty(&status)?, status.table()),
-        Answer::Mirror(status) => (serde_json::to_string_pretty(&status)?, status.table()),
-        Answer::Done | Answer::Problem { .. } => anyhow::bail!("the controller answered something else"),
-    };
-    let mut out = std::io::stdout().lock();
-    if json {
-        writeln!(out, "{document}")?;
-    } else {
-        write!(out, "{table}")?;
-    }
-    Ok(())
-}
-
-fn down(instance: &str) -> Result<()> {
-    let paths = Paths::of(instance);
-    let journal = Journal::load(&paths.run)?;
-    if journal.is_none() && !paths.pins.exists() {
-        tracing::info!("instance `{instance}` left nothing on this host");
-        return Ok(());
-    }
-    let _lock = Lock::take(&paths.run, instance)?;
-    stopped(teardown::teardown(&mut Linux::open()?, &paths, &journal.unwrap_or_default()))
-}
-
-fn stopped(result: Result<(), Vec<anyhow::Error>>) -> Result<()> {
-    let Err(errors) = result else { return Ok(()) };
-    controller::log_errors("leaving the host as it was", &errors);
-    Err(Problem::new(
-        format!("{} steps of the clean-up failed", errors.len()),
-        "the log above names them; `pcc down` tries again",
-    )
-    .into())
-}
-
-/// Forwards aya-log's records to the log.
-fn log_packets(plane: &mut DataPlane) -> Result<()> {
-    let mut logger = aya_log::EbpfLogger::init(plane.ebpf()).context("reading packet logs")?;
-    tokio::spawn(async move {
-        let mut interval = tokio::time::interval(std::time::Duration::from_millis(200));
-        loop {
-            interval.tick().await;
-            logger.flush();
-        }
-    });
-    Ok(())
 }

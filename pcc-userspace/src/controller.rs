@@ -1,144 +1,386 @@
 //! The loop around a running instance: one closed set of events, one place that acts on them.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
-use crate::config::Target;
+use crate::config::{Config, Configuration};
 use crate::control::{self, Answer, Asked, Request};
-use crate::health::machine::{self, Machine, State};
-use crate::health::probe::Prober;
-use crate::host::Family;
-use crate::host::netlink::Monitor;
+use crate::events::{Kind, Teller};
+use crate::hook;
+use crate::host::netlink::{Changed, Monitor};
 use crate::instance::Instance;
-use crate::plan::{Live, Standing};
+use crate::overrides::{self, Admin, Overrides};
 use crate::problem::{self, Problem};
+use crate::ruleset;
 use crate::status::Status;
-use crate::survey;
-use crate::topology::Uplink;
+use health::{Health, Heard};
+use retire::Retiring;
+
+pub use health::Known;
+
+mod health;
+mod retire;
 
 /// The host is looked at this often even if netlink says nothing.
 pub const RESYNC: Duration = Duration::from_secs(30);
 /// Netlink notices that come together are one event.
 const SETTLE: Duration = Duration::from_millis(5);
+/// Probes that are answered at the same moment wait in a row of this length.
+const ANSWERS: usize = 256;
 
-/// Everything that can happen. `K` names what is probed.
-pub enum Event<K> {
+/// Everything that can happen. `A` is what probes say.
+pub enum Event<A> {
     /// SIGINT or SIGTERM.
     Stop,
-    /// The host changed, or it is time to look.
-    Host,
-    /// A probe was answered: which one, and its sequence number.
-    Answered(K, u16),
-    /// A probe is due, or lost.
+    /// SIGHUP.
+    Reload,
+    /// The host changed.
+    Host {
+        /// Our nftables table may have.
+        ruleset: bool,
+    },
+    /// A probe has an outcome.
+    Answered(A),
+    /// It is time for something.
     Due,
     /// The control socket was asked.
     Asked(Request, oneshot::Sender<Answer>),
 }
 
-/// One uplink (by id) in one family.
-type Probed = (u32, Family);
+/// Signals that a controller listens to.
+pub struct Signals {
+    /// SIGINT.
+    pub interrupt: Signal,
+    /// SIGTERM.
+    pub terminate: Signal,
+    /// SIGHUP.
+    pub hangup: Signal,
+}
 
-/// Runs until a signal says stop. The instance is given back, still running.
+/// Reads the configuration anew.
+pub type Reread<'a> = &'a dyn Fn() -> Result<Configuration>;
+
+/// Runs until a signal says stop. The instance is given back, still running. `reread` reads the configuration for a reload.
 ///
 /// # Errors
 /// The means of watching the host fail; health checks that fail are losses, not errors.
-pub async fn run(mut instance: Instance, signals: [Signal; 2]) -> Result<Instance> {
-    let (answers, answered) = mpsc::channel(64);
+pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Result<Instance> {
+    let (outcomes, answered) = mpsc::channel(ANSWERS);
     let (asked_sender, asked) = mpsc::channel(16);
-    control::listen(&instance.paths.run, asked_sender)?;
-    let mut sources = Sources { signals, monitor: Monitor::new()?, answered, asked };
-    let mut health = Health::default();
-    health.sync(&instance, &answers, Instant::now());
+    let teller = Teller::new(&instance.config.instance);
+    control::listen(&instance.paths.run, asked_sender, &teller)?;
+    let monitor = Monitor::new(&ruleset::table_name(&instance.config.instance))?;
+    let mut sources = Sources { signals, monitor, answered, asked };
+    let overrides = Overrides::load(&instance.paths.state)?;
+    let hook = Hook::start(&instance.config, &teller);
+    let health = Health::new(outcomes, teller.clone());
+    let mut controller = Controller {
+        instance,
+        health,
+        retiring: Retiring::default(),
+        overrides,
+        trial: None,
+        hook,
+        teller,
+        looked: Instant::now(),
+    };
+    controller.teller.tell(Kind::Started);
+    controller.apply_overrides();
     // Something may have changed between the survey and the start of the watch.
-    look(&mut instance, &mut health, &answers);
-    let mut looked = Instant::now();
+    controller.look();
     loop {
-        let now = Instant::now();
-        health.send_due(now);
-        let deadline = health.next_deadline().unwrap_or(now + RESYNC).min(now + RESYNC);
-        match next(&mut sources, deadline).await? {
-            Event::Stop => return Ok(instance),
-            Event::Host => {
-                look(&mut instance, &mut health, &answers);
-                looked = Instant::now();
-            }
-            Event::Answered(probed, sequence) => {
-                health.handle(&mut instance, probed, machine::Event::Answered(sequence));
-            }
-            Event::Due => {
-                health.tick(&mut instance);
-                if looked.elapsed() >= RESYNC {
-                    look(&mut instance, &mut health, &answers);
-                    looked = Instant::now();
+        controller.health.send_due(Instant::now());
+        match next(&mut sources, controller.next_deadline()).await? {
+            Event::Stop => break,
+            Event::Reload => {
+                if let Err(error) = controller.reload(reread, None) {
+                    tracing::error!("reloading: {}", problem::report(&error));
                 }
             }
+            Event::Host { ruleset } => {
+                if ruleset {
+                    controller.repair_table();
+                }
+                controller.look();
+            }
+            Event::Answered(heard) => {
+                if controller.health.hear(heard) {
+                    controller.publish();
+                }
+            }
+            Event::Due => controller.tick(),
             Event::Asked(request, reply) => {
-                let answer = answer(&mut instance, &health, request).unwrap_or_else(|error| refusal(&error));
+                let answer = controller.answer(request, reread).unwrap_or_else(|error| refusal(&error));
                 let _ = reply.send(answer);
+            }
+        }
+    }
+    controller.teller.tell(Kind::Stopped);
+    controller.hook.finish().await;
+    Ok(controller.instance)
+}
+
+struct Controller {
+    instance: Instance,
+    health: Health,
+    retiring: Retiring,
+    overrides: Overrides,
+    /// The configuration to go back to, and when.
+    trial: Option<(Config, Instant)>,
+    hook: Hook,
+    teller: Teller,
+    looked: Instant,
+}
+
+impl Controller {
+    fn next_deadline(&self) -> Instant {
+        let trial = self.trial.as_ref().map(|(_, end)| *end);
+        let deadlines = [self.health.next_deadline(), self.retiring.next_deadline(), trial];
+        deadlines.into_iter().flatten().chain([self.looked + RESYNC]).min().unwrap_or(self.looked)
+    }
+
+    /// Brings the instance in line with the host, and its uplinks with their health.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        if let Err(error) = self.instance.reconcile() {
+            tracing::error!("looking at the host: {error:#}");
+        }
+        self.health.sync(&self.instance, Instant::now());
+        self.publish();
+    }
+
+    fn repair_table(&mut self) {
+        match self.instance.repair_table() {
+            Ok(true) => self.teller.tell(Kind::Repaired),
+            Ok(false) => {}
+            Err(error) => tracing::error!("putting the nftables table back: {error:#}"),
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.health.tick(&mut self.instance.plane, now) {
+            self.publish();
+        }
+        let due = self.retiring.due(now);
+        for part in due.finish {
+            self.instance.finish(part);
+        }
+        if !due.end.is_empty() {
+            self.end(&due.end, now);
+        }
+        if self.trial.as_ref().is_some_and(|(_, end)| *end <= now)
+            && let Some((before, _)) = self.trial.take()
+        {
+            tracing::warn!("the configuration was not confirmed in time: going back");
+            match self.put_in_force(before) {
+                Ok(_) => self.teller.tell(Kind::RolledBack),
+                Err(error) => tracing::error!("going back: {}", problem::report(&error)),
+            }
+        }
+        if self.looked.elapsed() >= RESYNC {
+            self.repair_table();
+            self.instance.refresh_elements();
+            self.look();
+        }
+    }
+
+    /// Gives new connections to exactly those uplinks that can and that are healthy.
+    fn publish(&mut self) {
+        let now = Instant::now();
+        let standing = self.health.standing(&self.instance, now);
+        if standing != self.instance.standing {
+            self.health.tell_taking(&self.instance, &standing);
+            match self.instance.publish(standing) {
+                Ok(told) => self.retiring.told(&told, now),
+                Err(error) => tracing::error!("publishing the change: {error:#}"),
+            }
+        }
+        self.retiring.sync(&self.health.retired(&self.instance), now);
+        let due = self.retiring.due(now);
+        if !due.end.is_empty() {
+            self.end(&due.end, now);
+        }
+    }
+
+    fn end(&mut self, parts: &[(u32, crate::host::Family)], now: Instant) {
+        match self.instance.end(parts) {
+            Ok(told) => self.retiring.told(&told, now),
+            Err(error) => tracing::error!("ending connections: {error:#}"),
+        }
+        for (id, family) in parts {
+            let Some(uplink) = self.instance.topology.uplinks.iter().find(|uplink| uplink.id == *id) else { continue };
+            let (uplink, family) = (uplink.config.name.clone(), family.to_string());
+            tracing::info!("uplink {uplink} {family}: connections ended");
+            self.teller.tell(Kind::Ended { uplink, family });
+        }
+    }
+
+    fn answer(&mut self, request: Request, reread: Reread<'_>) -> Result<Answer> {
+        let done = |warnings| Answer::Done { warnings };
+        Ok(match request {
+            Request::Status => {
+                Answer::Status(Box::new(Status::read(&mut self.instance, |id, family| self.health.of((id, family)))?))
+            }
+            Request::Uplink { uplink, change, persist } => {
+                self.change(&uplink, change, persist)?;
+                done(Vec::new())
+            }
+            Request::Reload { try_seconds } => done(self.reload(reread, try_seconds.map(Duration::from_secs))?),
+            Request::Confirm => {
+                self.trial.take().ok_or_else(nothing_tried)?;
+                tracing::info!("the configuration is confirmed");
+                done(Vec::new())
+            }
+            // The socket serves them by itself.
+            Request::Events => done(Vec::new()),
+        })
+    }
+
+    fn reload(&mut self, reread: Reread<'_>, trial: Option<Duration>) -> Result<Vec<String>> {
+        let Configuration::Native(config) = reread()? else {
+            return Err(other_kind("a RouterOS configuration").into());
+        };
+        let before = self.instance.config.clone();
+        let warnings = self.put_in_force(*config)?;
+        tracing::info!("reloaded");
+        self.teller.tell(Kind::Reloaded);
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        // What is tried on top of something tried goes back to what was there at first.
+        let before = self.trial.take().map_or(before, |(before, _)| before);
+        self.trial = trial.map(|time| (before, Instant::now() + time));
+        Ok(warnings)
+    }
+
+    fn put_in_force(&mut self, config: Config) -> Result<Vec<String>> {
+        let outcome = self.instance.reload(config);
+        if outcome.is_ok() {
+            self.hook.replace(&self.instance.config, &self.teller);
+        }
+        self.apply_overrides();
+        self.look();
+        outcome
+    }
+
+    fn change(&mut self, name: &str, change: overrides::Change, persist: bool) -> Result<()> {
+        let (id, name) = self.instance.uplink(name)?;
+        if let overrides::Change::Weight(weight) = change {
+            self.instance.set_weight(id, weight)?;
+        }
+        if persist {
+            self.overrides.note(&name, change);
+            self.overrides.store(&self.instance.paths.state)?;
+        }
+        if let overrides::Change::Admin(admin) = change {
+            self.health.set_admin(id, admin);
+        }
+        tracing::info!("uplink `{name}`: {change}");
+        self.teller.tell(Kind::Changed { uplink: name, change: change.to_string() });
+        self.publish();
+        Ok(())
+    }
+
+    /// What was changed by hand, to be kept.
+    fn apply_overrides(&mut self) {
+        let uplinks: Vec<(u32, String)> =
+            self.instance.topology.uplinks.iter().map(|uplink| (uplink.id, uplink.config.name.clone())).collect();
+        for (id, name) in uplinks {
+            let kept = self.overrides.of(&name);
+            if let Some(weight) = kept.weight
+                && let Err(error) = self.instance.set_weight(id, weight)
+            {
+                tracing::error!("the kept weight of uplink `{name}`: {error:#}");
+            }
+            if kept.admin != Admin::Enabled {
+                self.health.set_admin(id, kept.admin);
+            }
+        }
+    }
+}
+
+/// The program that is run for events.
+struct Hook {
+    command: Vec<String>,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Hook {
+    fn start(config: &Config, teller: &Teller) -> Self {
+        let command = config.hook.clone();
+        let task = (!command.is_empty()).then(|| tokio::spawn(hook::run(command.clone(), teller.listen())));
+        Self { command, task }
+    }
+
+    fn replace(&mut self, config: &Config, teller: &Teller) {
+        if self.command != config.hook {
+            if let Some(task) = &self.task {
+                task.abort();
+            }
+            *self = Self::start(config, teller);
+        }
+    }
+
+    /// Waits until it has run for everything that was told, for as long as one run may take.
+    async fn finish(self) {
+        if let Some(task) = self.task {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(hook::LIMIT, task).await.is_err() {
+                abort.abort();
             }
         }
     }
 }
 
 /// Where events come from.
-pub struct Sources<K> {
-    /// SIGINT and SIGTERM.
-    pub signals: [Signal; 2],
+pub struct Sources<A> {
+    /// What the controller is told from outside.
+    pub signals: Signals,
     /// Notices of the host.
     pub monitor: Monitor,
-    /// Answers to probes.
-    pub answered: mpsc::Receiver<(K, u16)>,
+    /// Outcomes of probes.
+    pub answered: mpsc::Receiver<A>,
     /// Questions on the control socket.
     pub asked: mpsc::Receiver<Asked>,
 }
 
 /// Waits for the next event, until `deadline` at most.
-pub async fn next<K>(sources: &mut Sources<K>, deadline: Instant) -> Result<Event<K>> {
-    let Sources { signals: [interrupt, terminate], monitor, answered, asked } = sources;
+pub async fn next<A>(sources: &mut Sources<A>, deadline: Instant) -> Result<Event<A>> {
+    let Sources { signals: Signals { interrupt, terminate, hangup }, monitor, answered, asked } = sources;
     tokio::select! {
         biased;
         _ = interrupt.recv() => Ok(Event::Stop),
         _ = terminate.recv() => Ok(Event::Stop),
         changed = monitor.next() => {
-            changed?;
+            let mut ruleset = is_ruleset(changed?);
             while let Ok(changed) = tokio::time::timeout(SETTLE, monitor.next()).await {
-                changed?;
+                ruleset |= is_ruleset(changed?);
             }
-            Ok(Event::Host)
+            Ok(Event::Host { ruleset })
         }
-        Some((probed, sequence)) = answered.recv() => Ok(Event::Answered(probed, sequence)),
+        Some(answer) = answered.recv() => Ok(Event::Answered(answer)),
         Some((request, reply)) = asked.recv() => Ok(Event::Asked(request, reply)),
+        _ = hangup.recv() => Ok(Event::Reload),
         () = tokio::time::sleep_until(deadline.into()) => Ok(Event::Due),
     }
 }
 
-/// Brings the instance in line with the host, and its uplinks with their health.
-fn look(instance: &mut Instance, health: &mut Health, answers: &mpsc::Sender<(Probed, u16)>) {
-    if let Err(error) = instance.reconcile() {
-        tracing::error!("looking at the host: {error:#}");
-    }
-    health.sync(instance, answers, Instant::now());
-    health.publish(instance);
+fn is_ruleset(changed: Changed) -> bool {
+    matches!(changed, Changed::Ruleset | Changed::Everything)
 }
 
-fn answer(instance: &mut Instance, health: &Health, request: Request) -> Result<Answer> {
-    Ok(match request {
-        Request::Status => {
-            Answer::Status(Box::new(Status::read(instance, |id, family| health.describe((id, family)))?))
-        }
-        Request::Weight { uplink, weight } => {
-            instance.set_weight(&uplink, weight)?;
-            tracing::info!("uplink `{uplink}`: weight {weight}");
-            Answer::Done
-        }
-    })
+/// A reload finds a configuration of the other kind.
+pub fn other_kind(what: &str) -> Problem {
+    Problem::new(format!("the file holds {what} now"), "stop the instance, `pcc down`, and start it with that file")
+}
+
+/// There is nothing to confirm.
+pub fn nothing_tried() -> Problem {
+    Problem::new("no configuration is being tried", "`pcc reload --try 30s` tries one")
 }
 
 /// An error as an answer.
@@ -146,170 +388,6 @@ pub fn refusal(error: &anyhow::Error) -> Answer {
     let hint =
         error.chain().rev().find_map(|cause| cause.downcast_ref::<Problem>()).map(|problem| problem.hint.clone());
     Answer::Problem { message: format!("{error:#}"), hint: hint.unwrap_or_else(|| "see the controller's log".into()) }
-}
-
-/// The health of every uplink in every family that it has.
-#[derive(Default)]
-struct Health {
-    checks: BTreeMap<(u32, u8), Check>,
-}
-
-struct Check {
-    probed: Probed,
-    name: String,
-    machine: Machine,
-    /// What is pinged by which device; another one is another check.
-    path: (Option<IpAddr>, u32),
-    prober: Option<Arc<Prober>>,
-    receiver: Option<JoinHandle<()>>,
-}
-
-impl Drop for Check {
-    fn drop(&mut self) {
-        if let Some(receiver) = &self.receiver {
-            receiver.abort();
-        }
-    }
-}
-
-impl Health {
-    /// Starts, keeps and ends checks, so that they are those of the topology, and reports carriers.
-    fn sync(&mut self, instance: &Instance, answers: &mpsc::Sender<(Probed, u16)>, now: Instant) {
-        let wanted = |id: u32, family: Family| {
-            instance.topology.uplinks.iter().any(|uplink| uplink.id == id && uplink.way(family).is_some())
-        };
-        self.checks.retain(|_, check| wanted(check.probed.0, check.probed.1));
-        for uplink in &instance.topology.uplinks {
-            for family in Family::BOTH {
-                let (Some(way), Some(link)) = (uplink.way(family), &uplink.link) else { continue };
-                let target = target(uplink, family, way.gateway);
-                let key = (uplink.id, family as u8);
-                let path = (target, link.index);
-                if self.checks.get(&key).is_none_or(|check| check.path != path) {
-                    // Confirmed, so that a probe is not counted as a balanced connection.
-                    let mark = instance.config.marks.of(uplink.id) | instance.config.marks.confirmed();
-                    self.checks.insert(key, Check::start(uplink, family, path, mark, answers, now));
-                }
-                if let Some(check) = self.checks.get_mut(&key) {
-                    check.handle(machine::Event::Carrier(uplink.has_carrier()), now);
-                }
-            }
-        }
-    }
-
-    /// Gives new connections to exactly those uplinks that can and that are healthy.
-    fn publish(&self, instance: &mut Instance) {
-        let possible = survey::possible(&instance.topology);
-        let healthy = |family: Family, ids: &[u32]| {
-            let usable = |id: &&u32| {
-                self.checks.get(&(**id, family as u8)).is_none_or(|check| check.machine.state().is_usable())
-            };
-            ids.iter().filter(usable).copied().collect()
-        };
-        let live = Live { ipv4: healthy(Family::V4, &possible.ipv4), ipv6: healthy(Family::V6, &possible.ipv6) };
-        if live == instance.standing.taking {
-            return;
-        }
-        for family in Family::BOTH {
-            if live.of(family).is_empty() && !instance.standing.taking.of(family).is_empty() {
-                tracing::warn!("no uplink is up for {family}: main decides");
-            }
-        }
-        if let Err(error) = instance.publish(Standing::sound(live)) {
-            tracing::error!("publishing the change: {error:#}");
-        }
-    }
-
-    fn handle(&mut self, instance: &mut Instance, probed: Probed, event: machine::Event) {
-        let changed =
-            self.checks.get_mut(&(probed.0, probed.1 as u8)).is_some_and(|check| check.handle(event, Instant::now()));
-        if changed {
-            self.publish(instance);
-        }
-    }
-
-    fn tick(&mut self, instance: &mut Instance) {
-        let now = Instant::now();
-        let mut changed = false;
-        for check in self.checks.values_mut() {
-            changed |= check.handle(machine::Event::Tick, now);
-        }
-        if changed {
-            self.publish(instance);
-        }
-    }
-
-    fn send_due(&mut self, now: Instant) {
-        for check in self.checks.values_mut() {
-            if let Some(sequence) = check.machine.next_probe(now) {
-                if let Some(Err(error)) = check.prober.as_ref().map(|prober| prober.send(sequence)) {
-                    tracing::debug!("probing by `{}`: {error}", check.name);
-                }
-                check.handle(machine::Event::Sent(sequence), now);
-            }
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        self.checks.values().filter_map(|check| check.machine.next_deadline()).min()
-    }
-
-    fn describe(&self, (id, family): Probed) -> String {
-        self.checks
-            .get(&(id, family as u8))
-            .map_or_else(|| "no next hop".to_owned(), |check| check.machine.state().to_string())
-    }
-}
-
-impl Check {
-    fn start(
-        uplink: &Uplink,
-        family: Family,
-        path: (Option<IpAddr>, u32),
-        mark: u32,
-        answers: &mpsc::Sender<(Probed, u16)>,
-        now: Instant,
-    ) -> Self {
-        let probed = (uplink.id, family);
-        let name = format!("{} {family}", uplink.config.name);
-        let prober = path.0.and_then(|target| {
-            Prober::new(Some(&uplink.config.device), path.1, mark, target)
-                .inspect_err(|error| tracing::error!("uplink {name}: no probes of {target}: {error}"))
-                .ok()
-                .map(Arc::new)
-        });
-        let receiver = prober.clone().map(|prober| {
-            let answers = answers.clone();
-            tokio::spawn(async move {
-                loop {
-                    let answer = prober.receive().await;
-                    if answers.send((probed, answer.sequence)).await.is_err() {
-                        return;
-                    }
-                }
-            })
-        });
-        let machine = Machine::new((&uplink.config.check).into(), prober.is_some(), uplink.has_carrier(), now);
-        Self { probed, name, machine, path, prober, receiver }
-    }
-
-    /// Feeds the machine; true if whether the uplink is usable changed.
-    fn handle(&mut self, event: machine::Event, now: Instant) -> bool {
-        let Some(change) = self.machine.handle(event, now) else { return false };
-        match change.to {
-            State::Down(_) => tracing::warn!("uplink {}: {}", self.name, change.to),
-            State::Up | State::Unknown => tracing::info!("uplink {}: {}", self.name, change.to),
-        }
-        change.from.is_usable() != change.to.is_usable()
-    }
-}
-
-fn target(uplink: &Uplink, family: Family, gateway: Option<IpAddr>) -> Option<IpAddr> {
-    uplink.config.check.targets.iter().find_map(|target| match target {
-        Target::Gateway => gateway,
-        Target::Ping(address) if Family::of(*address) == family => Some(*address),
-        _ => None,
-    })
 }
 
 /// Prints errors of a teardown, each with its hint.

@@ -78,6 +78,21 @@ pub enum Kind {
     },
 }
 
+impl Kind {
+    /// The health of `uplink` went `from` one state `to` another.
+    pub fn health(
+        uplink: String,
+        device: String,
+        family: String,
+        from: &impl fmt::Display,
+        to: &impl fmt::Display,
+    ) -> Self {
+        let detail = to.to_string();
+        let word = |state: &str| state.split(':').next().unwrap_or_default().to_owned();
+        Self::Health { uplink, device, family, from: word(&from.to_string()), to: word(&detail), detail }
+    }
+}
+
 /// Tells events to all who listen. Telling never waits.
 #[derive(Clone, Debug)]
 pub struct Teller {

@@ -15,7 +15,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// A run that takes longer is killed.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
-/// Runs `command`, program and arguments, for what `listener` hears, until there is nothing more to hear.
+/// Runs `command`, program and arguments, for what `listener` hears, until the controller stops.
 pub async fn run(command: Vec<String>, mut listener: Listener) {
     while let Some(first) = listener.next().await {
         let mut pending = vec![first];
@@ -27,6 +27,9 @@ pub async fn run(command: Vec<String>, mut listener: Listener) {
             if let Err(error) = once(&command, &event).await {
                 tracing::warn!("hook: {error:#}");
             }
+            if event.kind == Kind::Stopped {
+                return;
+            }
         }
     }
 }
@@ -37,7 +40,9 @@ fn latest(events: Vec<Event>) -> Vec<Event> {
         Kind::Health { uplink, family, .. } => Some((uplink.clone(), family.clone())),
         _ => None,
     };
-    let is_outdated = |at: usize| about(&events[at]).is_some_and(|it| events[at + 1..].iter().any(|later| about(later).as_ref() == Some(&it)));
+    let is_outdated = |at: usize| {
+        about(&events[at]).is_some_and(|it| events[at + 1..].iter().any(|later| about(later).as_ref() == Some(&it)))
+    };
     let kept: Vec<bool> = (0..events.len()).map(|at| !is_outdated(at)).collect();
     events.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|(event, _)| event).collect()
 }

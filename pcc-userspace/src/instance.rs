@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use pcc_ebpf::abi::{self, IPV4, IPV6, MarkLayout};
 
-use crate::config::{Config, Paths};
+use crate::config::{self, Config, Paths};
 use crate::dataplane::{self, DataPlane};
 use crate::host::{Change, Family, Host, Observed};
 use crate::journal::{Journal, Lock};
@@ -48,6 +48,8 @@ pub struct Instance {
     settled: bool,
     _lock: Lock,
 }
+
+pub use repair::untranslated;
 
 mod fail_over;
 mod reload;
@@ -110,23 +112,31 @@ impl Instance {
         }
     }
 
-    /// Gives an uplink another weight, until the next start.
+    /// Id and name of the uplink called `name`, by name or by device.
     ///
     /// # Errors
-    /// No such uplink, or a weight beyond 1,000.
-    pub fn set_weight(&mut self, name: &str, weight: u32) -> Result<()> {
-        const MOST: u32 = 1000;
-        let Some(uplink) = self.topology.uplink(name) else {
-            let names: Vec<&str> = self.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
-            return Err(Problem::new(format!("no uplink `{name}`"), format!("there are: {}", names.join(", "))).into());
-        };
+    /// There is none.
+    pub fn uplink(&self, name: &str) -> Result<(u32, String)> {
+        if let Some(uplink) = self.topology.uplink(name) {
+            return Ok((uplink.id, uplink.config.name.clone()));
+        }
+        let names: Vec<&str> = self.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
+        Err(Problem::new(format!("no uplink `{name}`"), format!("there are: {}", names.join(", "))).into())
+    }
+
+    /// Gives uplink `id` another weight.
+    ///
+    /// # Errors
+    /// A weight beyond 1,000, or no uplink would have one.
+    pub fn set_weight(&mut self, id: u32, weight: u32) -> Result<()> {
+        const MOST: u32 = config::Uplink::MAX_WEIGHT;
         if weight > MOST {
             return Err(
                 Problem::new(format!("weight {weight} is too large"), format!("weights go from 0 to {MOST}")).into()
             );
         }
         let mut weights = self.weights.clone();
-        weights.insert(uplink.id, weight);
+        weights.insert(id, weight);
         if weights.values().all(|weight| *weight == 0) {
             return Err(Problem::new("no uplink would take connections", "give one of them a weight above 0").into());
         }
@@ -192,9 +202,7 @@ pub(crate) fn tables(
 ) -> Result<Vec<policies::Table>> {
     let policies = rules::policies(&config.rules, config.hash);
     let current: Vec<_> = (0..).zip(&policies).map(|(number, _)| plane.table(number)).collect::<Result<_>>()?;
-    Ok(policies::tables(&policies, topology, standing, weights, &|number| {
-        current.get(number as usize).cloned()
-    }))
+    Ok(policies::tables(&policies, topology, standing, weights, &|number| current.get(number as usize).cloned()))
 }
 
 pub(crate) fn write_uplinks(plane: &mut DataPlane, marks: MarkLayout, topology: &Topology, live: &Live) -> Result<()> {

@@ -57,6 +57,37 @@ pub fn perform(
     Ok(plane)
 }
 
+/// The changes of the host among `steps`, performed.
+pub fn apply_changes(
+    steps: &[Step],
+    observed: &Observed,
+    paths: &Paths,
+    host: &mut dyn Host,
+    journal: &mut Journal,
+) -> Result<()> {
+    for step in steps {
+        let Step::Change(change) = step else { continue };
+        tracing::debug!("{step}");
+        if let Change::Sysctl { key, value } = change {
+            save_setting(host, observed, journal, key, value)?;
+            journal.store(&paths.run)?;
+        }
+        host.apply(change)?;
+    }
+    Ok(())
+}
+
+/// The attachments among `steps`, performed; what they do not name is detached.
+pub fn attach_all(steps: &[Step], plane: &mut DataPlane, journal: &mut Journal, paths: &Paths) -> Result<()> {
+    for step in steps {
+        if let Step::Attach { link, side, device } = step {
+            tracing::debug!("{step}");
+            attach(plane, journal, paths, link, *side, *device)?;
+        }
+    }
+    plane.detach_others(&steps.iter().filter_map(Step::attachment).collect::<Vec<_>>())
+}
+
 /// Attaches the programs of `side` to a device, and writes down a clsact qdisc that this needed, also where it failed
 /// afterwards. One that an earlier run made counts too: it is removed by the run that ends, whoever made it.
 pub fn attach(

@@ -1,10 +1,12 @@
 //! One snapshot of a running instance, and its renderings.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::controller::Known;
 use crate::dataplane::DataPlane;
 use crate::host::Family;
 use crate::instance::Instance;
@@ -62,8 +64,16 @@ pub struct UplinkStatus {
 pub struct FamilyStatus {
     /// Takes new connections.
     pub live: bool,
-    /// `up`, `unknown`, or `down: ` and the reason.
+    /// `up`, `unknown`, `admin-down`, or `degraded: ` or `down: ` and the reason.
     pub state: String,
+    /// New connections are withheld, because those of late were not answered.
+    pub suspended: bool,
+    /// Lost probes of the best target, in percent of the last ones; `None` without target.
+    pub loss: Option<u32>,
+    /// Mean round-trip time of its last probes, in milliseconds.
+    pub latency_ms: Option<f64>,
+    /// Mean difference of one round-trip time to the next, in milliseconds.
+    pub jitter_ms: Option<f64>,
     /// Next hop.
     pub gateway: Option<String>,
     /// Share of new connections that it is given, 0 to 1.
@@ -71,8 +81,8 @@ pub struct FamilyStatus {
 }
 
 impl Status {
-    /// Reads everything from `instance`. `state` says what is known about the health of an uplink (by id) in a family.
-    pub fn read(instance: &mut Instance, state: impl Fn(u32, Family) -> String) -> Result<Self> {
+    /// Reads everything from `instance`. `health` says what is known of an uplink (by id) in a family.
+    pub fn read(instance: &mut Instance, health: impl Fn(u32, Family) -> Option<Known>) -> Result<Self> {
         let connections = instance.connections()?;
         let traffic: Vec<_> =
             instance.topology.uplinks.iter().map(|uplink| instance.plane.traffic(uplink.id)).collect::<Result<_>>()?;
@@ -83,9 +93,16 @@ impl Status {
             let shares =
                 tables.each_ref().map(|table| table.iter().filter(|bucket| **bucket == uplink.id).count() as u32);
             let family = |family: Family, buckets: u32| {
+                let known = health(uplink.id, family);
+                let statistics = known.as_ref().and_then(|known| known.statistics);
+                let milliseconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1000.0);
                 uplink.way(family).map(|way| FamilyStatus {
                     live: instance.standing.taking.has(family, uplink.id),
-                    state: state(uplink.id, family),
+                    state: known.as_ref().map_or_else(|| "no next hop".to_owned(), |known| known.state.clone()),
+                    suspended: known.is_some_and(|known| known.suspended),
+                    loss: statistics.map(|statistics| statistics.loss),
+                    latency_ms: milliseconds(statistics.and_then(|statistics| statistics.latency)),
+                    jitter_ms: milliseconds(statistics.and_then(|statistics| statistics.jitter)),
                     gateway: way.gateway.map(|gateway| gateway.to_string()),
                     share_wanted: f64::from(buckets) / f64::from(pcc_ebpf::abi::BUCKETS),
                 })

@@ -6,7 +6,7 @@ use super::{Instance, weights};
 use crate::config::Config;
 use crate::host::{Change, Family};
 use crate::problem::Problem;
-use crate::survey::{self, Known, Step, Survey};
+use crate::survey::{self, Known, Survey};
 use crate::{ruleset, start};
 
 impl Instance {
@@ -51,23 +51,9 @@ impl Instance {
         self.journal = journal;
         self.journal.store(&self.paths.run)?;
         // New ways first, so that what is given to a new uplink finds them.
-        for step in &steps {
-            if let Step::Change(change) = step {
-                tracing::debug!("{step}");
-                if let Change::Sysctl { key, value } = change {
-                    start::save_setting(self.host.as_ref(), &observed, &mut self.journal, key, value)?;
-                    self.journal.store(&self.paths.run)?;
-                }
-                self.host.apply(change)?;
-            }
-        }
+        start::apply_changes(&steps, &observed, &self.paths, self.host.as_mut(), &mut self.journal)?;
         start::fill(&mut self.plane, &self.config, self.host.as_ref(), &topology, &standing, &weights)?;
-        for step in &steps {
-            if let Step::Attach { link, side, device } = step {
-                start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *device)?;
-            }
-        }
-        self.plane.detach_others(&steps.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
+        start::attach_all(&steps, &mut self.plane, &mut self.journal, &self.paths)?;
         (self.topology, self.standing, self.observed, self.weights) = (topology, standing, observed, weights);
         self.listing = self.host.table(&ruleset::table_name(&self.config.instance))?;
         self.settled = true;

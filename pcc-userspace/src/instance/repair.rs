@@ -52,12 +52,12 @@ impl Instance {
     }
 
     /// Puts our table back if somebody changed or removed it, and forgets the connections that began without it: they would
-    /// stay untranslated for life.
-    pub fn repair_table(&mut self) -> Result<()> {
+    /// stay untranslated for life. True if that was needed.
+    pub fn repair_table(&mut self) -> Result<bool> {
         let name = ruleset::table_name(&self.config.instance);
         let listing = self.host.table(&name)?;
         if listing == self.listing && listing.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         tracing::warn!(
             "table inet {name} was {}: putting it back",
@@ -67,7 +67,7 @@ impl Instance {
         self.host.apply(&Change::Nft { summary: format!("table inet {name}"), script })?;
         self.listing = self.host.table(&name)?;
         self.host.try_apply(&untranslated(&self.observed));
-        Ok(())
+        Ok(true)
     }
 
     /// Writes all elements anew, in case somebody changed them.

@@ -3,81 +3,181 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::Config;
 use super::instance::Instance;
 use super::routes::{self, Egress, Method, Watch, WatchKey};
 use super::status::Status;
+use crate::config::Configuration;
 use crate::control::{self, Answer, Request};
-use crate::controller::{Event, RESYNC, Sources, next, refusal};
+use crate::controller::{Event, RESYNC, Reread, Signals, Sources, next, nothing_tried, other_kind, refusal};
+use crate::events::{Kind, Teller};
 use crate::health::arp;
 use crate::health::machine::{self, Machine, State, Timing};
 use crate::health::probe::Prober;
+use crate::host::Family;
 use crate::host::netlink::Monitor;
-use crate::problem::Problem;
+use crate::problem::{self, Problem};
+use crate::ruleset;
 
 /// Runs until a signal says stop. The instance is given back, still running.
 ///
 /// # Errors
 /// The means of watching the host fail; probes that fail are losses, not errors.
-pub async fn run(mut instance: Instance, signals: [Signal; 2]) -> Result<Instance> {
+pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Result<Instance> {
     let (answers, answered) = mpsc::channel(64);
     let (asked_sender, asked) = mpsc::channel(16);
-    control::listen(&instance.paths.run, asked_sender)?;
-    let mut sources = Sources { signals, monitor: Monitor::new()?, answered, asked };
-    let mut watching = Watching { checks: BTreeMap::new(), answers };
+    let teller = Teller::new(&instance.config.base.instance);
+    control::listen(&instance.paths.run, asked_sender, &teller)?;
+    let monitor = Monitor::new(&ruleset::table_name(&instance.config.base.instance))?;
+    let mut sources = Sources { signals, monitor, answered, asked };
+    let mut controller = Controller {
+        instance,
+        watching: Watching { checks: BTreeMap::new(), answers, teller: teller.clone() },
+        trial: None,
+        teller,
+        looked: Instant::now(),
+    };
+    controller.teller.tell(Kind::Started);
     // Something may have changed between the survey and the start of the watch.
-    watching.look(&mut instance);
-    let mut looked = Instant::now();
+    controller.look();
     loop {
-        let now = Instant::now();
-        watching.send_due(now);
-        let deadline = watching.next_deadline().unwrap_or(now + RESYNC).min(now + RESYNC);
-        match next(&mut sources, deadline).await? {
-            Event::Stop => return Ok(instance),
-            Event::Host => {
-                watching.look(&mut instance);
-                looked = Instant::now();
+        controller.watching.send_due(Instant::now());
+        match next(&mut sources, controller.next_deadline()).await? {
+            Event::Stop => {
+                controller.teller.tell(Kind::Stopped);
+                return Ok(controller.instance);
             }
-            Event::Answered(key, sequence) => {
-                if watching.handle(&key, machine::Event::Answered(sequence)) {
-                    watching.publish(&mut instance);
+            Event::Reload => {
+                if let Err(error) = controller.reload(reread, None) {
+                    tracing::error!("reloading: {}", problem::report(&error));
                 }
             }
-            Event::Due => {
-                let keys: Vec<WatchKey> = watching.checks.keys().cloned().collect();
-                let changed = keys.iter().map(|key| watching.handle(key, machine::Event::Tick));
-                if changed.fold(false, |any, changed| any | changed) {
-                    watching.publish(&mut instance);
+            Event::Host { ruleset } => {
+                if ruleset {
+                    controller.repair_table();
                 }
-                if looked.elapsed() >= RESYNC {
-                    watching.look(&mut instance);
-                    looked = Instant::now();
+                controller.look();
+            }
+            Event::Answered((key, sequence)) => {
+                if controller.watching.handle(&key, machine::Event::Answered(sequence)) {
+                    controller.publish();
                 }
             }
+            Event::Due => controller.tick(),
             Event::Asked(request, reply) => {
-                let answer = answer(&mut instance, &watching, &request).unwrap_or_else(|error| refusal(&error));
+                let answer = controller.answer(&request, reread).unwrap_or_else(|error| refusal(&error));
                 let _ = reply.send(answer);
             }
         }
     }
 }
 
-fn answer(instance: &mut Instance, watching: &Watching, request: &Request) -> Result<Answer> {
-    match request {
-        Request::Status => {
-            let state = |key: &WatchKey| watching.checks.get(key).map(|check| check.machine.state().to_string());
-            Ok(Answer::Mirror(Box::new(Status::read(instance, state)?)))
+struct Controller {
+    instance: Instance,
+    watching: Watching,
+    /// The configuration to go back to, and when.
+    trial: Option<(Config, Instant)>,
+    teller: Teller,
+    looked: Instant,
+}
+
+impl Controller {
+    fn next_deadline(&self) -> Instant {
+        let trial = self.trial.as_ref().map(|(_, end)| *end);
+        let deadlines = self.watching.next_deadline().into_iter().chain(trial);
+        deadlines.chain([self.looked + RESYNC]).min().unwrap_or(self.looked)
+    }
+
+    /// Brings the instance in line with the host, and the probes with the routes.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        if let Err(error) = self.instance.reconcile() {
+            tracing::error!("looking at the host: {error:#}");
         }
-        Request::Weight { .. } => {
-            let hint = "its PCC rules are its weights: change them, and start again";
-            Err(Problem::new("a RouterOS configuration has no weights", hint).into())
+        self.watching.sync(&self.instance);
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        self.watching.publish(&mut self.instance);
+    }
+
+    fn repair_table(&mut self) {
+        match self.instance.repair_table() {
+            Ok(true) => self.teller.tell(Kind::Repaired),
+            Ok(false) => {}
+            Err(error) => tracing::error!("putting the nftables table back: {error:#}"),
         }
+    }
+
+    fn tick(&mut self) {
+        if self.watching.tick() {
+            self.publish();
+        }
+        if self.trial.as_ref().is_some_and(|(_, end)| *end <= Instant::now())
+            && let Some((before, _)) = self.trial.take()
+        {
+            tracing::warn!("the configuration was not confirmed in time: going back");
+            match self.instance.reload(before) {
+                Ok(_) => self.teller.tell(Kind::RolledBack),
+                Err(error) => tracing::error!("going back: {}", problem::report(&error)),
+            }
+            self.look();
+        }
+        if self.looked.elapsed() >= RESYNC {
+            self.repair_table();
+            self.look();
+        }
+    }
+
+    fn answer(&mut self, request: &Request, reread: Reread<'_>) -> Result<Answer> {
+        match request {
+            Request::Status => {
+                let checks = &self.watching.checks;
+                let state = |key: &WatchKey| checks.get(key).map(|check| check.machine.state().to_string());
+                Ok(Answer::Mirror(Box::new(Status::read(&mut self.instance, state)?)))
+            }
+            Request::Uplink { .. } => {
+                let hint = "its rules and routes are its uplinks: change them, and `pcc reload`";
+                Err(Problem::new("a RouterOS configuration has no uplinks to change", hint).into())
+            }
+            Request::Reload { try_seconds } => {
+                let warnings = self.reload(reread, try_seconds.map(Duration::from_secs))?;
+                Ok(Answer::Done { warnings })
+            }
+            Request::Confirm => {
+                self.trial.take().ok_or_else(nothing_tried)?;
+                tracing::info!("the configuration is confirmed");
+                Ok(Answer::Done { warnings: Vec::new() })
+            }
+            // The socket serves them by itself.
+            Request::Events => Ok(Answer::Done { warnings: Vec::new() }),
+        }
+    }
+
+    fn reload(&mut self, reread: Reread<'_>, trial: Option<Duration>) -> Result<Vec<String>> {
+        let Configuration::Mirror(config) = reread()? else {
+            return Err(other_kind("no RouterOS configuration").into());
+        };
+        let before = self.instance.config.clone();
+        let outcome = self.instance.reload(*config);
+        self.look();
+        let warnings = outcome?;
+        tracing::info!("reloaded");
+        self.teller.tell(Kind::Reloaded);
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        // What is tried on top of something tried goes back to what was there at first.
+        let before = self.trial.take().map_or(before, |(before, _)| before);
+        self.trial = trial.map(|time| (before, Instant::now() + time));
+        Ok(warnings)
     }
 }
 
@@ -85,6 +185,7 @@ fn answer(instance: &mut Instance, watching: &Watching, request: &Request) -> Re
 struct Watching {
     checks: BTreeMap<WatchKey, Check>,
     answers: mpsc::Sender<(WatchKey, u16)>,
+    teller: Teller,
 }
 
 struct Check {
@@ -127,15 +228,6 @@ impl Drop for Check {
 }
 
 impl Watching {
-    /// Brings the instance in line with the host, and the probes with the routes.
-    fn look(&mut self, instance: &mut Instance) {
-        if let Err(error) = instance.reconcile() {
-            tracing::error!("looking at the host: {error:#}");
-        }
-        self.sync(instance);
-        self.publish(instance);
-    }
-
     /// Starts, keeps and ends probes, so that they are those of the configuration.
     fn sync(&mut self, instance: &Instance) {
         let watches = instance.watched();
@@ -177,16 +269,25 @@ impl Watching {
 
     /// True if what is usable changed.
     fn handle(&mut self, key: &WatchKey, event: machine::Event) -> bool {
-        self.checks.get_mut(key).is_some_and(|check| check.handle(event, Instant::now()))
+        let Self { checks, teller, .. } = self;
+        checks.get_mut(key).is_some_and(|check| check.handle(event, Instant::now(), teller))
+    }
+
+    /// Takes in that time has passed. True if what is usable changed.
+    fn tick(&mut self) -> bool {
+        let keys: Vec<WatchKey> = self.checks.keys().cloned().collect();
+        let changed = keys.iter().map(|key| self.handle(key, machine::Event::Tick));
+        changed.fold(false, |any, changed| any | changed)
     }
 
     fn send_due(&mut self, now: Instant) {
-        for check in self.checks.values_mut() {
+        let Self { checks, teller, .. } = self;
+        for check in checks.values_mut() {
             if let Some(sequence) = check.machine.next_probe(now) {
                 if let Some(Err(error)) = check.prober.as_ref().map(|prober| prober.send(sequence)) {
                     tracing::debug!("probing {}: {error}", check.watch.key);
                 }
-                check.handle(machine::Event::Sent(sequence), now);
+                check.handle(machine::Event::Sent(sequence), now, teller);
             }
         }
     }
@@ -242,13 +343,23 @@ impl Check {
         });
     }
 
-    fn handle(&mut self, event: machine::Event, now: Instant) -> bool {
+    fn handle(&mut self, event: machine::Event, now: Instant, teller: &Teller) -> bool {
         let Some(change) = self.machine.handle(event, now) else { return false };
+        teller.tell(self.event(change));
         match change.to {
             State::Down(_) => tracing::warn!("{}: {}", self.watch.key, change.to),
             State::Up | State::Unknown => tracing::info!("{}: {}", self.watch.key, change.to),
         }
         change.from.is_usable() != change.to.is_usable()
+    }
+
+    fn event(&self, change: machine::Transition) -> Kind {
+        let device = match &self.watch.egress {
+            Egress::Device(device) => device.clone(),
+            Egress::Routing | Egress::Nowhere => String::new(),
+        };
+        let family = self.watch.target.map(|target| Family::of(target).to_string()).unwrap_or_default();
+        Kind::health(self.watch.key.to_string(), device, family, &change.from, &change.to)
     }
 }
 

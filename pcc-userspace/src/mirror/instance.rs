@@ -11,7 +11,10 @@ use super::survey::{self, Survey};
 use crate::config::Paths;
 use crate::dataplane::{self, DataPlane};
 use crate::host::{Change, Host, Observed};
+use crate::instance::untranslated;
 use crate::journal::{Journal, Lock};
+use crate::problem::Problem;
+use crate::ruleset;
 use crate::start;
 use crate::survey::Step;
 use crate::teardown;
@@ -34,6 +37,8 @@ pub struct Instance {
     settled: bool,
     host: Box<dyn Host>,
     journal: Journal,
+    /// Our table as nft prints it without elements.
+    listing: Option<String>,
     _lock: Lock,
 }
 
@@ -49,7 +54,7 @@ impl Instance {
         log_level: u8,
         before: &mut dyn FnMut(&Step) -> Result<()>,
     ) -> Result<(Self, Vec<String>)> {
-        let survey = survey::survey(&config, &paths, host.as_mut())?;
+        let survey = survey::survey(&config, &paths, host.as_mut(), &BTreeSet::new())?;
         let lock = Lock::take(&paths.run, &config.base.instance)?;
         let adopting = dataplane::pinned_flow_entries(&paths.pins).is_some();
         let mut journal = survey.journal.clone();
@@ -59,8 +64,20 @@ impl Instance {
                 let Survey { observed, blueprint, warnings, .. } = survey;
                 let down = BTreeSet::new();
                 let settled = true;
-                let instance =
-                    Self { config, paths, blueprint, plane, observed, down, settled, host, journal, _lock: lock };
+                let listing = host.table(&ruleset::table_name(&config.base.instance))?;
+                let instance = Self {
+                    config,
+                    paths,
+                    blueprint,
+                    plane,
+                    observed,
+                    down,
+                    settled,
+                    host,
+                    journal,
+                    listing,
+                    _lock: lock,
+                };
                 Ok((instance, warnings))
             }
             Err(error) => {
@@ -130,6 +147,58 @@ impl Instance {
         Ok(true)
     }
 
+    /// Puts our table back if somebody changed or removed it, as [`crate::instance::Instance::repair_table`] does.
+    pub fn repair_table(&mut self) -> Result<bool> {
+        let name = ruleset::table_name(&self.config.base.instance);
+        let listing = self.host.table(&name)?;
+        if listing == self.listing && listing.is_some() {
+            return Ok(false);
+        }
+        tracing::warn!("table inet {name} was changed or removed: putting it back");
+        let script = self.blueprint.table.clone();
+        self.host.apply(&Change::Nft { summary: format!("table inet {name}"), script })?;
+        self.listing = self.host.table(&name)?;
+        self.host.try_apply(&untranslated(&self.observed));
+        Ok(true)
+    }
+
+    /// Changes to `config`, as [`crate::instance::Instance::reload`] does.
+    ///
+    /// # Errors
+    /// Nothing has changed then, or what had been changed was changed back.
+    pub fn reload(&mut self, config: Config) -> Result<Vec<String>> {
+        if config.base.instance != self.config.base.instance
+            || config.base.table_base != self.config.base.table_base
+            || config.base.priority_base != self.config.base.priority_base
+        {
+            let what = "`instance`, `table_base` and `rule_priority` cannot change while the instance runs";
+            return Err(Problem::new(what, "stop it, `pcc down`, and start it again").into());
+        }
+        let survey = survey::survey(&config, &self.paths, self.host.as_mut(), &self.down)?;
+        let before = std::mem::replace(&mut self.config, config);
+        let outcome = self.follow(survey);
+        if outcome.is_err() {
+            self.config = before;
+            let back = survey::survey(&self.config, &self.paths, self.host.as_mut(), &self.down);
+            if let Err(error) = back.and_then(|survey| self.follow(survey)) {
+                tracing::error!("going back to the configuration before: {error:#}");
+            }
+        }
+        outcome
+    }
+
+    fn follow(&mut self, survey: Survey) -> Result<Vec<String>> {
+        let Survey { observed, blueprint, journal, steps, warnings } = survey;
+        self.journal = journal;
+        self.journal.store(&self.paths.run)?;
+        start::apply_changes(&steps, &observed, &self.paths, self.host.as_mut(), &mut self.journal)?;
+        fill(&mut self.plane, &self.config, self.host.as_ref(), &blueprint, &observed)?;
+        start::attach_all(&steps, &mut self.plane, &mut self.journal, &self.paths)?;
+        (self.blueprint, self.observed, self.settled) = (blueprint, observed, true);
+        self.listing = self.host.table(&ruleset::table_name(&self.config.base.instance))?;
+        Ok(warnings)
+    }
+
     /// What must be probed now.
     pub fn watched(&self) -> Vec<Watch> {
         self.blueprint.watched(&self.observed, &self.down)
@@ -157,12 +226,21 @@ impl Instance {
 }
 
 fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
-    let Survey { blueprint, observed, .. } = survey;
     let mut plane = DataPlane::load(&paths.pins, start::flow_entries(config.base.flow_entries, host)?, log_level)?;
+    fill(&mut plane, config, host, &survey.blueprint, &survey.observed)?;
+    Ok(plane)
+}
+
+fn fill(
+    plane: &mut DataPlane,
+    config: &Config,
+    host: &dyn Host,
+    blueprint: &Blueprint,
+    observed: &Observed,
+) -> Result<()> {
     let seed = config.base.seed.map_or_else(|| start::boot_seed(host), Ok)?;
     let settings = blueprint.settings(seed, plane.settings()?);
     plane.set_settings(&settings)?;
     let program = &blueprint.program;
-    plane.publish_rules(&program.steps, [program.first4, program.first6], &blueprint.sets(config, observed))?;
-    Ok(plane)
+    plane.publish_rules(&program.steps, [program.first4, program.first6], &blueprint.sets(config, observed))
 }

@@ -8,6 +8,7 @@ use pcc_ebpf::abi::Device;
 
 use super::Config;
 use super::blueprint::Blueprint;
+use super::routes::WatchKey;
 use crate::config::Paths;
 use crate::dataplane::Side;
 use crate::host::{Change, Family, Host, Observed, clash};
@@ -33,11 +34,11 @@ pub struct Survey {
     pub warnings: Vec<String>,
 }
 
-/// Surveys the host for `config`.
+/// Surveys the host for `config`, while what is in `down` does not answer.
 ///
 /// # Errors
 /// [`Problems`] for everything that cannot be mirrored here.
-pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Survey> {
+pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, down: &BTreeSet<WatchKey>) -> Result<Survey> {
     let observed = host.observe()?;
     let known = Journal::load(&paths.run)?;
     let (table_base, priority_base) = (config.base.table_base, config.base.priority_base);
@@ -93,7 +94,7 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     let current = |key: &str| host.sysctl(key).ok().flatten();
     let sysctls = sysctls(&blueprint, &observed, current);
     steps.extend(sysctls.into_iter().map(|(key, value)| Step::Change(Change::Sysctl { key, value })));
-    steps.extend(blueprint.reconcile(config, &observed, &BTreeSet::new()).into_iter().map(Step::Change));
+    steps.extend(blueprint.reconcile(config, &observed, down).into_iter().map(Step::Change));
     if host.table_comment(&table)?.is_none_or(|comment| comment != blueprint.fingerprint) {
         let script = blueprint.table.clone();
         steps.push(Step::Change(Change::Nft { summary: format!("table inet {table}"), script }));

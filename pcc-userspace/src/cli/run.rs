@@ -1,0 +1,90 @@
+//! `pcc run`.
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Run;
+use super::inspect::warn;
+use super::operate::stopped;
+use crate::config::{Config, Configuration, Paths};
+use crate::controller::{self, Signals};
+use crate::dataplane::DataPlane;
+use crate::host::linux::Linux;
+use crate::instance::Instance;
+use crate::mirror;
+
+/// aya-log's number of the level `info`, which the programs use; 0 makes the verifier remove their logging code.
+const LOG_INFO: u8 = 3;
+
+pub(super) fn run(flags: &Run) -> Result<()> {
+    let configuration = Configuration::load(&flags.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        // Before anything is changed, so that an impatient Ctrl-C cannot leave half a start behind.
+        let signals = Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        };
+        match configuration {
+            Configuration::Native(config) => run_native(*config, flags, signals).await,
+            Configuration::Mirror(config) => run_mirror(*config, flags, signals).await,
+        }
+    })
+}
+
+async fn run_native(config: Config, flags: &Run, signals: Signals) -> Result<()> {
+    let paths = Paths::of(&config.instance);
+    let log_level = if flags.log_flows { LOG_INFO } else { 0 };
+    let (mut instance, warnings) =
+        Instance::start(config, paths, Box::new(Linux::open()?), log_level, &mut |_| Ok(()))?;
+    warn(&warnings);
+    if flags.log_flows {
+        log_packets(&mut instance.plane)?;
+    }
+    let uplinks: Vec<&str> = instance.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
+    tracing::info!(
+        "ready: {} over {}{}",
+        instance.config.lans.join(", "),
+        uplinks.join(", "),
+        adopted(&instance.plane)
+    );
+    let instance = controller::run(instance, signals, &|| Configuration::load(&flags.config)).await?;
+    if flags.keep { kept() } else { stopped(instance.stop()) }
+}
+
+async fn run_mirror(config: mirror::Config, flags: &Run, signals: Signals) -> Result<()> {
+    let paths = Paths::of(&config.base.instance);
+    let host = Box::new(Linux::open()?);
+    let log_level = if flags.log_flows { LOG_INFO } else { 0 };
+    let (mut instance, warnings) = mirror::instance::Instance::start(config, paths, host, log_level, &mut |_| Ok(()))?;
+    warn(&warnings);
+    if flags.log_flows {
+        log_packets(&mut instance.plane)?;
+    }
+    tracing::info!("ready: {}{}", instance.config.name, adopted(&instance.plane));
+    let instance = mirror::controller::run(instance, signals, &|| Configuration::load(&flags.config)).await?;
+    if flags.keep { kept() } else { stopped(instance.stop()) }
+}
+
+fn adopted(plane: &DataPlane) -> &'static str {
+    if plane.adopted() { "; adopted the running data path" } else { "" }
+}
+
+fn kept() -> Result<()> {
+    tracing::info!("stopped; the data path goes on, `pcc down` removes it");
+    Ok(())
+}
+
+/// Forwards aya-log's records to the log.
+fn log_packets(plane: &mut DataPlane) -> Result<()> {
+    let mut logger = aya_log::EbpfLogger::init(plane.ebpf()).context("reading packet logs")?;
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(std::time::Duration::from_millis(200));
+        loop {
+            interval.tick().await;
+            logger.flush();
+        }
+    });
+    Ok(())
+}
