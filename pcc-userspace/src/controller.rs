@@ -16,7 +16,7 @@ use crate::overrides::{self, Admin, Overrides};
 use crate::problem::{self, Problem};
 use crate::ruleset;
 use crate::status::Status;
-use health::{Health, Heard};
+use health::Health;
 use retire::Retiring;
 
 pub use health::Known;

@@ -11,7 +11,7 @@ use crate::dataplane::Side;
 use crate::host::{Change, Family, Host, Link, Observed, clash};
 use crate::journal::Journal;
 use crate::plan::{self, Live, Standing};
-use crate::problem::Problems;
+use crate::problem::{Problem, Problems};
 use crate::rules;
 use crate::ruleset;
 use crate::sources::UsualSources;
@@ -53,6 +53,8 @@ pub struct Survey {
     pub steps: Vec<Step>,
     /// What the operator should know, one line each.
     pub warnings: Vec<String>,
+    /// Devices that are waited for.
+    pub missing: Vec<Problem>,
 }
 
 /// Surveys the host for `config`. `known` is what is known of the uplinks that are there already, by their ids.
@@ -84,6 +86,8 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, known: &Known
     if !problems.is_empty() {
         return Err(Problems(problems).into());
     }
+    let missing = topology::missing(config, &observed);
+    warnings.extend(missing.iter().map(waits));
     warnings.extend(topology.uplinks.iter().filter_map(warning));
     let standing = known.standing(&topology);
     let current = |key: &str| host.sysctl(key).ok().flatten();
@@ -105,7 +109,7 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, known: &Known
     journal.devices.extend(attached(&topology).map(|(link, ..)| link.name.clone()));
     journal.devices.sort();
     journal.devices.dedup();
-    Ok(Survey { observed, topology, standing, journal, steps, warnings })
+    Ok(Survey { observed, topology, standing, journal, steps, warnings, missing })
 }
 
 /// What an earlier run, or the configuration before, knew of its uplinks: by id, whether they take new connections of each
@@ -166,6 +170,11 @@ fn attached(topology: &Topology) -> impl Iterator<Item = (&Link, Side, u32, u32)
         topology.uplinks.iter().filter_map(|uplink| Some((uplink.link.as_ref()?, Side::Uplink, uplink.id, 0)));
     // Uplinks first: an answer must be marked before the first request is balanced.
     uplinks.chain(lans)
+}
+
+/// A missing device as a warning.
+pub fn waits(missing: &Problem) -> String {
+    format!("{}: waiting for it; {}", missing.message, missing.hint)
 }
 
 fn warning(uplink: &Uplink) -> Option<String> {

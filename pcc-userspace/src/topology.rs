@@ -110,17 +110,21 @@ pub fn resolve(config: &Config, ids: &BTreeMap<String, u32>, observed: &Observed
     }
 }
 
-/// What a start refuses: devices that do not exist, next hops that no neighbour can have, a bypass list that covers a
-/// next hop.
+/// Devices of the configuration that do not exist. A start waits for them: PPP is dialled later, USB plugged in.
+pub fn missing(config: &Config, observed: &Observed) -> Vec<Problem> {
+    let devices = config.uplinks.iter().map(|uplink| &uplink.device).chain(&config.lans);
+    let missing = devices.filter(|device| observed.link(device).is_none());
+    missing.map(|device| no_device(device, observed)).collect()
+}
+
+/// There is no device called `name`.
+pub fn no_device(name: &str, observed: &Observed) -> Problem {
+    Problem::new(format!("no interface `{name}`"), format!("this host has: {}", observed.device_names()))
+}
+
+/// What a start refuses: next hops that no neighbour can have, a bypass list that covers a next hop.
 pub fn problems(config: &Config, topology: &Topology, observed: &Observed) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let devices = config.uplinks.iter().map(|uplink| &uplink.device).chain(&config.lans);
-    for device in devices.filter(|device| observed.link(device).is_none()) {
-        problems.push(Problem::new(
-            format!("no interface `{device}`"),
-            format!("this host has: {}", observed.device_names()),
-        ));
-    }
     for uplink in &topology.uplinks {
         let Some(link) = &uplink.link else { continue };
         // A device without address is yet to be dialled, or its DHCP server to answer.

@@ -364,7 +364,12 @@ fn changes_of_the_host_are_noticed() {
     isolated("monitor", || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut monitor = Monitor::new().unwrap();
+            sh("nft add table inet other; nft add table inet pcc-watched; nft add chain inet pcc-watched c
+                nft add rule inet pcc-watched c counter; nft 'add set inet pcc-watched s { type mark; }'");
+            let mut monitor = Monitor::new("pcc-watched").unwrap();
+            // Of others, and elements: nothing that tells of a loss.
+            sh("nft add element inet pcc-watched s { 1 }; nft flush set inet pcc-watched s; nft delete table inet other");
+            assert!(tokio::time::timeout(Duration::from_millis(50), monitor.next()).await.is_err());
             for (command, expected) in [
                 ("ip rule add pref 5 lookup 9", Changed::Rules),
                 ("ip -6 rule add pref 5 lookup 9", Changed::Rules),
@@ -373,6 +378,8 @@ fn changes_of_the_host_are_noticed() {
                 ("ip addr add 203.0.113.1/32 dev wan1", Changed::Addresses),
                 ("ip addr add 2001:db8:78::1/128 dev wan1 nodad", Changed::Addresses),
                 ("ip link set isp1 down", Changed::Links),
+                ("nft flush chain inet pcc-watched c", Changed::Ruleset),
+                ("nft flush ruleset", Changed::Ruleset),
             ] {
                 sh(command);
                 let wait = async { while monitor.next().await.unwrap() != expected {} };
@@ -429,6 +436,38 @@ fn connections_are_counted_and_deleted_by_mark() {
         delete(Some(Family::V4), 0x81);
         assert_eq!(counts(), []);
         assert_eq!((conntrack_marks("ipv4").len(), conntrack_marks("ipv6").len()), (200, 200));
+    });
+}
+
+#[test]
+fn connections_without_translation_are_swept() {
+    isolated("sweep", || {
+        // Out of the LAN; to a network inside; of the host; from outside to the host; translated.
+        sh("exec >/dev/null 2>&1
+            add() { conntrack -I -p udp --sport 1 --dport 53 -t 300 -m $1 -s $2 -d $3 $4 $5; }
+            add 1 10.0.0.2 203.0.113.9; add 2 10.0.0.2 10.8.0.1; add 3 198.18.1.2 203.0.113.9
+            add 4 203.0.113.7 198.18.1.2; add 5 10.0.0.3 203.0.113.9 -n 198.18.1.2
+            add 6 2001:db8:a::2 2001:db8:9::9; add 7 2001:db8:a::2 2001:db8:a8::1");
+        let local = vec!["198.18.1.2".parse().unwrap()];
+        let inside = ["10.8.0.0/16", "2001:db8:a8::/48"].map(|network| network.parse().unwrap()).to_vec();
+        Linux::open().unwrap().apply(&Change::SweepUntranslated { local, inside }).unwrap();
+        assert_eq!(conntrack_marks("ipv4"), ["2", "3", "4", "5"]);
+        assert_eq!(conntrack_marks("ipv6"), ["7"]);
+    });
+}
+
+#[test]
+fn of_connections_that_end_answered_tcp_is_left_to_its_resets() {
+    isolated("end", || {
+        sh("exec >/dev/null 2>&1
+            tcp() { conntrack -I -p tcp --sport $1 --dport 80 -t 300 --state ESTABLISHED -s $2 -d $3 $5 $6 -m $4; }
+            tcp 1 10.0.0.2 203.0.113.9 0x81 -u SEEN_REPLY; tcp 2 10.0.0.2 203.0.113.9 0x81
+            tcp 3 10.0.0.2 203.0.113.9 0x82 -u SEEN_REPLY; tcp 4 2001:db8:a::2 2001:db8:9::9 0x81 -u SEEN_REPLY
+            conntrack -I -p udp --sport 5 --dport 53 -t 300 -s 10.0.0.2 -d 203.0.113.9 -u SEEN_REPLY -m 0x81");
+        let end = Change::EndConnections { family: Family::V4, mark: 0x81, mask: 0x9f, wake: 0xc0 };
+        Linux::open().unwrap().apply(&end).unwrap();
+        assert_eq!(conntrack_marks("ipv4"), ["129", "130"]);
+        assert_eq!(conntrack_marks("ipv6"), ["129"]);
     });
 }
 

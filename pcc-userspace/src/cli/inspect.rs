@@ -16,30 +16,30 @@ use crate::host::Host as _;
 use crate::host::linux::Linux;
 use crate::journal::Journal;
 use crate::mirror::{self, blueprint::Blueprint};
-use crate::problem::Problem;
+use crate::problem::{Problem, Problems};
 use crate::routeros::dialect::{Dialect, detect};
 use crate::routeros::{self, Severity};
 use crate::survey::{self, Step};
 use crate::topology;
 
-/// What a start would do, and what the operator should know.
-fn surveyed(flags: &ConfigFlags) -> Result<(Vec<Step>, Vec<String>)> {
+/// What a start would do, what the operator should know, and the devices that it would wait for.
+fn surveyed(flags: &ConfigFlags) -> Result<(Vec<Step>, Vec<String>, Vec<Problem>)> {
     let host = &mut Linux::open()?;
     Ok(match Configuration::load(flags)? {
         Configuration::Native(config) => {
             let paths = Paths::of(&config.instance);
             let survey = survey::survey(&config, &paths, host, &dataplane::known(&paths.pins))?;
-            (survey.steps, survey.warnings)
+            (survey.steps, survey.warnings, survey.missing)
         }
         Configuration::Mirror(config) => {
             let survey = mirror::survey::survey(&config, &Paths::of(&config.base.instance), host, &BTreeSet::new())?;
-            (survey.steps, survey.warnings)
+            (survey.steps, survey.warnings, survey.missing)
         }
     })
 }
 
 pub(super) fn plan(flags: &ConfigFlags) -> Result<()> {
-    let (steps, warnings) = surveyed(flags)?;
+    let (steps, warnings, _) = surveyed(flags)?;
     warn(&warnings);
     let mut out = std::io::stdout().lock();
     for step in &steps {
@@ -61,7 +61,10 @@ pub(super) fn check(flags: Check) -> Result<()> {
         Some(file) => flags.config = Some(file),
         None => {}
     }
-    let (_, warnings) = surveyed(&flags)?;
+    let (_, warnings, missing) = surveyed(&flags)?;
+    if !missing.is_empty() {
+        return Err(Problems(missing).into());
+    }
     warn(&warnings);
     tracing::info!("the configuration is valid and this host can run it");
     Ok(())

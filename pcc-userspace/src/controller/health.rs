@@ -48,7 +48,6 @@ pub struct Health {
 }
 
 struct Check {
-    part: Part,
     name: String,
     device: String,
     uplink: uplink::Uplink,
@@ -85,8 +84,10 @@ impl Health {
                         // It has to answer before it counts as usable.
                         check.uplink.handle(Event::Carrier(false), now);
                     }
-                    check.name.clone_from(&uplink.config.name);
                     self.checks.insert(part, check);
+                }
+                if let Some(check) = self.checks.get_mut(&part) {
+                    check.name.clone_from(&uplink.config.name);
                 }
                 let enabled = self.admin.get(&uplink.id) != Some(&Admin::Disabled);
                 self.handle(part, Event::Admin(enabled), now);
@@ -259,7 +260,7 @@ impl Check {
             }
         }
         let machine = uplink::Uplink::new((&uplink.config).into(), probers.len(), uplink.has_carrier(), now);
-        Self { part, name, device: uplink.config.device.clone(), uplink: machine, path, rules, probers }
+        Self { name, device: uplink.config.device.clone(), uplink: machine, path, rules, probers }
     }
 }
 

@@ -2,7 +2,6 @@
 //! answered lately ([`window`]), and how often it fell ([`damping`], [`suspension`]); [`standing`] says what follows for all of
 //! them. [`probe`] and [`arp`] ask the network.
 
-pub mod arp;
 pub mod damping;
 pub mod machine;
 pub mod probe;

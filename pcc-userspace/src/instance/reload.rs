@@ -39,7 +39,7 @@ impl Instance {
 
     /// Performs the steps of `survey`, which is one of the configuration that is in force from now on.
     fn follow(&mut self, survey: Survey) -> Result<Vec<String>> {
-        let Survey { observed, topology, standing, journal, steps, warnings } = survey;
+        let Survey { observed, topology, standing, journal, steps, warnings, .. } = survey;
         // A weight that was changed by hand stays unless the file says another one than before.
         let nominal = |topology: &_| weights(topology);
         let (old, new) = (nominal(&self.topology), nominal(&topology));

@@ -17,9 +17,9 @@ use crate::config::Configuration;
 use crate::control::{self, Answer, Request};
 use crate::controller::{Event, RESYNC, Reread, Signals, Sources, next, nothing_tried, other_kind, refusal};
 use crate::events::{Kind, Teller};
-use crate::health::arp;
 use crate::health::machine::{self, Machine, State, Timing};
-use crate::health::probe::Prober;
+use crate::health::probe::arp::Requester;
+use crate::health::probe::icmp::Pinger;
 use crate::host::Family;
 use crate::host::netlink::Monitor;
 use crate::problem::{self, Problem};
@@ -199,8 +199,8 @@ struct Check {
 
 /// How a watch asks.
 enum Asking {
-    Ping(Prober),
-    Arp(arp::Prober),
+    Ping(Pinger),
+    Arp(Requester),
 }
 
 impl Asking {
@@ -370,13 +370,13 @@ fn prober(instance: &Instance, watch: &Watch, ifindex: Option<u32>) -> std::io::
     let mark = instance.blueprint.fields.ours() | instance.blueprint.fields.tentative();
     match (&watch.egress, watch.method, ifindex) {
         (Egress::Device(device), Method::Ping, Some(ifindex)) => {
-            Prober::new(Some(device), ifindex, mark, target).map(|prober| Some(Asking::Ping(prober)))
+            Pinger::new(Some(device), ifindex, mark, target).map(|prober| Some(Asking::Ping(prober)))
         }
         (Egress::Device(_), Method::Arp, Some(ifindex)) => match target {
-            IpAddr::V4(target) => arp::Prober::new(ifindex, target).map(|prober| Some(Asking::Arp(prober))),
+            IpAddr::V4(target) => Requester::new(ifindex, target).map(|prober| Some(Asking::Arp(prober))),
             IpAddr::V6(_) => Ok(None),
         },
-        (Egress::Routing, ..) => Prober::new(None, 0, mark, target).map(|prober| Some(Asking::Ping(prober))),
+        (Egress::Routing, ..) => Pinger::new(None, 0, mark, target).map(|prober| Some(Asking::Ping(prober))),
         (Egress::Device(_) | Egress::Nowhere, ..) => Ok(None),
     }
 }

@@ -188,7 +188,7 @@ impl Instance {
     }
 
     fn follow(&mut self, survey: Survey) -> Result<Vec<String>> {
-        let Survey { observed, blueprint, journal, steps, warnings } = survey;
+        let Survey { observed, blueprint, journal, steps, warnings, .. } = survey;
         self.journal = journal;
         self.journal.store(&self.paths.run)?;
         start::apply_changes(&steps, &observed, &self.paths, self.host.as_mut(), &mut self.journal)?;

@@ -17,7 +17,8 @@ use crate::plan;
 use crate::problem::{Problem, Problems};
 use crate::routeros::Severity;
 use crate::ruleset;
-use crate::survey::Step;
+use crate::survey::{Step, waits};
+use crate::topology;
 
 /// What was read, and what follows from it.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Survey {
     pub steps: Vec<Step>,
     /// What the operator should know, one line each.
     pub warnings: Vec<String>,
+    /// Devices that are waited for.
+    pub missing: Vec<Problem>,
 }
 
 /// Surveys the host for `config`, while what is in `down` does not answer.
@@ -61,16 +64,18 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, down: &BTreeS
     let table = ruleset::table_name(&config.base.instance);
     let clashes = clash::clashes(&host.mark_uses(&table, &observed)?, blueprint.fields.mask());
     problems.extend(clashes.refused);
-    for device in blueprint.devices.iter().filter(|device| observed.link(&device.linux).is_none()) {
-        problems.push(Problem::new(
-            format!("no interface `{}` for `{}`", device.linux, device.interface),
-            format!("this host has: {}", observed.device_names()),
-        ));
-    }
     if !problems.is_empty() {
         return Err(Problems(problems).into());
     }
     let mut warnings = clashes.warnings;
+    let missing = blueprint.devices.iter().filter(|device| observed.link(&device.linux).is_none());
+    let missing: Vec<Problem> = missing
+        .map(|device| {
+            let problem = topology::no_device(&device.linux, &observed);
+            Problem { message: format!("{} for `{}`", problem.message, device.interface), ..problem }
+        })
+        .collect();
+    warnings.extend(missing.iter().map(waits));
     let notes = blueprint.notes.iter().filter(|note| note.severity == Severity::Warning);
     warnings.extend(notes.map(|note| format!("{}:{}: {}", config.name, note.span.line, note.message)));
     journal.mark_mask = blueprint.fields.mask();
@@ -81,13 +86,13 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, down: &BTreeS
     journal.ids = blueprint.devices.iter().map(|device| (device.interface.clone(), device.number)).collect();
 
     let mut steps = vec![Step::Load { pins: paths.pins.display().to_string() }];
-    let missing = missing_addresses(config, &blueprint, &observed);
+    let lacking = missing_addresses(config, &blueprint, &observed);
     if config.addresses {
-        journal.add_addresses(&missing);
+        journal.add_addresses(&lacking);
         let add = |(device, address)| Step::Change(Change::AddAddress { device, address });
-        steps.extend(missing.into_iter().map(add));
+        steps.extend(lacking.into_iter().map(add));
     } else {
-        warnings.extend(missing.iter().map(|(device, address)| {
+        warnings.extend(lacking.iter().map(|(device, address)| {
             format!("`{device}` lacks the script's address `{address}`; `--addresses` adds what is missing")
         }));
     }
@@ -103,7 +108,7 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, down: &BTreeS
     journal.devices.extend(blueprint.links(&observed).map(|(link, _)| link.name.clone()));
     journal.devices.sort();
     journal.devices.dedup();
-    Ok(Survey { observed, blueprint, journal, steps, warnings })
+    Ok(Survey { observed, blueprint, journal, steps, warnings, missing })
 }
 
 /// One [`Step::Attach`] for every device that exists.
