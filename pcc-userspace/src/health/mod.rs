@@ -10,3 +10,8 @@ pub mod standing;
 pub mod suspension;
 pub mod uplink;
 pub mod window;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod weather;

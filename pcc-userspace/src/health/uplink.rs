@@ -140,7 +140,9 @@ enum Verdict {
     Down(Reason),
 }
 
-/// A target with losses in its window must lose at most so many times as many probes in a row.
+/// A target with losses in its window is asked so many times as often: 30 % loss are 20 % of the window within ten seconds.
+const LOSSY_PACE: u32 = 3;
+/// A target with losses in its window is down after at most so many times as many losses in a row.
 const MOST_PATIENCE: u32 = 3;
 
 impl Uplink {
@@ -161,6 +163,11 @@ impl Uplink {
         };
         uplink.judge(now);
         uplink
+    }
+
+    /// What it is judged by.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// What is known now.
@@ -253,7 +260,7 @@ impl Uplink {
         }
         let others = (window.lost() as u32).saturating_sub(machine.losses_in_a_row());
         let lossy = window.lost() > 0 && machine.state() == machine::State::Up;
-        let interval = if lossy { timing.interval / 2 } else { timing.interval };
+        let interval = if lossy { timing.interval / LOSSY_PACE } else { timing.interval };
         machine.adapt(interval, timing.losses.saturating_add(others).min(timing.losses.saturating_mul(MOST_PATIENCE)));
     }
 
@@ -361,3 +368,7 @@ impl fmt::Display for Reason {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "uplink_tests.rs"]
+mod tests;
