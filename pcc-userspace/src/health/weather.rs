@@ -81,8 +81,23 @@ impl World {
             self.until(weather_at.min(end));
             self.check_truth();
             let site = self.random.below(self.sites.len() as u64) as usize;
-            self.sites[site].change(&mut self.random, self.now);
+            if self.random.percent(1) {
+                self.storm(site);
+            } else {
+                self.sites[site].change(&mut self.random, self.now);
+                self.plan();
+            }
+        }
+    }
+
+    /// A cable that sits loosely.
+    fn storm(&mut self, site: usize) {
+        for round in 0..60 {
+            self.sites[site].set_carrier(round % 2 == 1, self.now);
             self.plan();
+            let pause = Duration::from_millis(self.random.below(1_500));
+            self.until(self.now + pause);
+            self.check_truth();
         }
     }
 
