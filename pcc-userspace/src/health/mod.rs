@@ -7,6 +7,7 @@ pub mod damping;
 pub mod machine;
 pub mod probe;
 pub mod standing;
+pub mod state;
 pub mod suspension;
 pub mod uplink;
 pub mod window;

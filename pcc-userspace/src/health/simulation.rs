@@ -68,6 +68,10 @@ impl Line {
         }
     }
 
+    pub fn with(self, uplink: Uplink) -> Self {
+        Self { uplink, ..self }
+    }
+
     pub fn set(&mut self, weather: Weather) {
         self.weather.fill(weather);
     }

@@ -5,7 +5,7 @@ use super::super::uplink::{Cause, Reason};
 use super::*;
 
 const DEGRADED: State = State::Degraded(Cause::Loss(20));
-const DOWN: State = State::Down(Reason::Silent(machine::Reason::Silent));
+const DOWN: State = State::Down(Reason::Check(machine::Reason::Silent));
 
 fn member(id: u32, state: State) -> Member {
     let health = Some(Health { state, suspended: false });

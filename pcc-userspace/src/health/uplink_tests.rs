@@ -68,8 +68,8 @@ impl Bench {
     }
 }
 
-const SILENT: State = State::Down(Reason::Silent(machine::Reason::Silent));
-const NO_CARRIER: State = State::Down(Reason::Silent(machine::Reason::NoCarrier));
+const SILENT: State = State::Down(Reason::Check(machine::Reason::Silent));
+const NO_CARRIER: State = State::Down(Reason::Check(machine::Reason::NoCarrier));
 
 #[test]
 fn silence_is_noticed_within_a_second_whenever_it_begins() {
@@ -105,7 +105,7 @@ fn the_first_answer_ends_unknown_and_three_end_down() {
     assert_eq!(bench.state(), State::Up);
     let mut dead = Bench::new(defaults(), 1);
     dead.line.set(Weather::SILENT);
-    let never = State::Down(Reason::Silent(machine::Reason::NeverAnswered));
+    let never = State::Down(Reason::Check(machine::Reason::NeverAnswered));
     assert_eq!(dead.run(SECOND), [(milliseconds(700), never)]);
     dead.handle(Event::Carrier(false));
     dead.handle(Event::Carrier(true));
@@ -242,6 +242,50 @@ fn what_is_switched_off_stays_so_until_it_is_switched_on() {
     bench.line.set(Weather::SILENT);
     bench.run(SECOND * 5);
     assert_eq!(bench.handle(Event::Admin(true)), Some(SILENT));
+}
+
+#[test]
+fn another_gateway_is_the_same_uplink() {
+    let mut bench = Bench::up(defaults(), 1);
+    let succeed = |bench: &mut Bench, targets, carrier| {
+        bench.line = Line::new(defaults(), targets, 1, bench.now).with(bench.line.uplink.successor(
+            defaults(),
+            targets,
+            carrier,
+            bench.now,
+        ));
+        bench.state()
+    };
+    // One that is up goes on; where the carrier decides, it is known to be.
+    assert_eq!(succeed(&mut bench, 1, true), State::Unknown);
+    bench.rise();
+    assert_eq!(succeed(&mut bench, 0, true), State::Up);
+    // A device that is created anew all the time is damped as any flapper: this was fall 1 to 4.
+    for hold in [0, 1, 2, 4].map(Duration::from_secs) {
+        assert_eq!(succeed(&mut bench, 1, false), NO_CARRIER);
+        assert_eq!(succeed(&mut bench, 1, true), State::Down(Reason::Check(machine::Reason::Returning)));
+        let after = bench.rise();
+        assert!((hold..hold + SECOND).contains(&after), "{after:?} instead of {hold:?}");
+    }
+    // It is switched off whatever its gateway is, and suspended for as long as before.
+    bench.handle(Event::Suspect);
+    bench.handle(Event::Admin(false));
+    assert_eq!(succeed(&mut bench, 1, true), State::AdminDown);
+    assert!(bench.line.uplink.is_suspended(bench.now));
+    assert_eq!(bench.handle(Event::Admin(true)), Some(State::Unknown));
+}
+
+#[test]
+fn a_lossy_line_that_dies_is_noticed_soon() {
+    for seed in 0..100 {
+        let mut bench = Bench::up(defaults(), 1);
+        bench.line.random.0 = seed;
+        bench.line.set(Weather { loss: 30, ..Weather::FAIR });
+        bench.run(SECOND * 60);
+        if bench.state().is_usable() {
+            assert!(bench.fall() < milliseconds(1400));
+        }
+    }
 }
 
 #[test]
