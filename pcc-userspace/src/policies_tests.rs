@@ -86,3 +86,51 @@ fn a_table_of_another_policy_is_not_continued() {
     let made = tables(&policies, &topology(), &live(&[1, 2]), &weights(), &|_| Some(other.clone()));
     assert_eq!(made[0].buckets[0][..2], [1, 1]);
 }
+
+/// Uplinks 1, 2, 3 in tiers 1, 1, 2; what is left of the weight of a degraded one is 50, 0 and 50 %.
+fn tiered(taking: &[u32], degraded: &[u32]) -> BTreeMap<u32, usize> {
+    let mut topology = topology();
+    topology.uplinks[2].id = 3;
+    topology.uplinks[2].config.tier = 2;
+    topology.uplinks[1].config.degraded.weight = 0;
+    let of = |ids: &[u32]| Live { ipv4: ids.to_vec(), ipv6: ids.to_vec() };
+    let standing = Standing { degraded: of(degraded), ..Standing::sound(of(taking)) };
+    let weights = BTreeMap::from([(1, 1), (2, 1), (3, 1)]);
+    let policy = Policy::default_of(HashFields::BOTH_ADDRESSES);
+    let table = tables(&[policy], &topology, &standing, &weights, &|_| None).remove(0);
+    let ids = table.buckets[0].iter().fold(BTreeMap::new(), |mut counts, id| {
+        *counts.entry(*id).or_insert(0) += 1;
+        counts
+    });
+    let tier = |id: &u32| if *id == 3 { 2 } else { 1 };
+    for id in ids.keys().filter(|id| **id != 0) {
+        assert!(table.policy.has(*id));
+        assert!([1, 2, 3].iter().all(|other| table.policy.has(*other) == (tier(other) == tier(id))));
+    }
+    ids
+}
+
+#[test]
+fn a_tier_is_used_when_every_tier_before_it_is_down() {
+    assert_eq!(tiered(&[1, 2, 3], &[]), [(1, 512), (2, 512)].into());
+    assert_eq!(tiered(&[2, 3], &[]), [(2, 1024)].into());
+    assert_eq!(tiered(&[3], &[]), [(3, 1024)].into());
+    assert_eq!(tiered(&[], &[]), [(0, 1024)].into());
+}
+
+#[test]
+fn a_degraded_uplink_takes_less_unless_nothing_is_left() {
+    assert_eq!(tiered(&[1, 2, 3], &[1]), [(1, 341), (2, 683)].into());
+    assert_eq!(tiered(&[1, 2, 3], &[2]), [(1, 1024)].into());
+    assert_eq!(tiered(&[2, 3], &[2]), [(3, 1024)].into());
+    assert_eq!(tiered(&[2], &[2]), [(2, 1024)].into());
+}
+
+#[test]
+fn groups_know_no_tiers_but_who_is_degraded() {
+    let mut topology = topology();
+    topology.uplinks[1].config.tier = 2;
+    let standing = Standing { degraded: Live { ipv4: vec![2], ipv6: vec![] }, ..live(&[1, 2]) };
+    let table = tables(&[group(&[(0, 1), (1, 2)])], &topology, &standing, &weights(), &|_| None).remove(0);
+    assert_eq!(table.buckets.each_ref().map(|it| it.iter().filter(|id| **id == 1).count()), [512, 341]);
+}

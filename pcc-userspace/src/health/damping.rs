@@ -29,6 +29,12 @@ impl Damping {
         Self { hold_down, level: 0, up_since: None, answers_since: None }
     }
 
+    /// The same with another longest probation.
+    #[must_use]
+    pub fn with(self, hold_down: Duration) -> Self {
+        Self { hold_down, ..self }
+    }
+
     /// Nothing is held against the uplink any more.
     pub fn forget(&mut self) {
         *self = Self::new(self.hold_down);

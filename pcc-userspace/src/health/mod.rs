@@ -6,6 +6,12 @@ pub mod damping;
 pub mod machine;
 pub mod probe;
 pub mod standing;
+pub mod state;
 pub mod suspension;
 pub mod uplink;
 pub mod window;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod weather;

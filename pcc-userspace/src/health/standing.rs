@@ -83,3 +83,7 @@ fn of_family(live: &mut Live, family: Family) -> &mut Vec<u32> {
         Family::V6 => &mut live.ipv6,
     }
 }
+
+#[cfg(test)]
+#[path = "standing_tests.rs"]
+mod tests;

@@ -9,7 +9,6 @@
 //! *Up* and *unknown* → *down* is damped by [`Damping`]; passive health withholds new connections by a [`Suspension`] and never
 //! changes the state.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::damping::Damping;
@@ -18,6 +17,7 @@ use super::suspension::Suspension;
 use super::window::Window;
 use crate::config::{self, Degraded};
 
+pub use super::state::{Reason, State};
 pub use super::window::{Cause, Statistics};
 
 /// One uplink in one family.
@@ -54,49 +54,6 @@ impl From<&config::Uplink> for Rules {
         let check = &uplink.check;
         Self { timing: check.into(), quorum: check.quorum, hold_down: check.hold_down, degraded: uplink.degraded }
     }
-}
-
-/// What is known about an uplink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Just started; counts as usable, so that a restart interrupts nothing.
-    Unknown,
-    /// Works.
-    Up,
-    /// Works badly.
-    Degraded(Cause),
-    /// Takes no new connections.
-    Down(Reason),
-    /// Switched off by the user.
-    AdminDown,
-}
-
-impl State {
-    /// As far as health goes, new connections may be given to the uplink.
-    pub fn is_usable(self) -> bool {
-        matches!(self, Self::Unknown | Self::Up | Self::Degraded(_))
-    }
-
-    /// It has answered.
-    pub fn is_known_up(self) -> bool {
-        matches!(self, Self::Up | Self::Degraded(_))
-    }
-}
-
-/// Why an uplink is down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// No carrier, or its only target, or all of them, say so.
-    Silent(machine::Reason),
-    /// Some targets answer, but not enough.
-    Quorum {
-        /// So many must answer.
-        needed: usize,
-        /// Of so many.
-        targets: usize,
-    },
-    /// It answers, but went down too often lately: it is up when it has answered for so long.
-    Probation(Duration),
 }
 
 /// What happened. Targets are numbered from 0; numbers beyond those of [`Uplink::new`] change nothing.
@@ -140,7 +97,9 @@ enum Verdict {
     Down(Reason),
 }
 
-/// A target with losses in its window must lose at most so many times as many probes in a row.
+/// A target with losses in its window is asked so many times as often: 30 % loss are 20 % of the window within ten seconds.
+const LOSSY_PACE: u32 = 3;
+/// A target with losses in its window is down after at most so many times as many losses in a row.
 const MOST_PATIENCE: u32 = 3;
 
 impl Uplink {
@@ -161,6 +120,26 @@ impl Uplink {
         };
         uplink.judge(now);
         uplink
+    }
+
+    /// The same uplink with other rules, or with other targets: a new device, address or next hop. What is held against it stays,
+    /// and so does the user's word. If it was usable, it is until its targets tell otherwise; if not, they have to answer first.
+    pub fn successor(&self, rules: Rules, targets: usize, carrier: bool, now: Instant) -> Self {
+        let is_fit = self.state.is_usable() || (!self.enabled && !matches!(self.verdict, Verdict::Down(_)));
+        let mut next = Self::new(rules, targets, true, now);
+        (next.state, next.enabled) = (self.state, self.enabled);
+        next.damping = self.damping.clone().with(rules.hold_down);
+        if !is_fit {
+            next.handle(Event::Carrier(false), now);
+        }
+        next.handle(Event::Carrier(carrier), now);
+        next.suspension = self.suspension.clone();
+        next
+    }
+
+    /// What it is judged by.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// What is known now.
@@ -253,7 +232,7 @@ impl Uplink {
         }
         let others = (window.lost() as u32).saturating_sub(machine.losses_in_a_row());
         let lossy = window.lost() > 0 && machine.state() == machine::State::Up;
-        let interval = if lossy { timing.interval / 2 } else { timing.interval };
+        let interval = if lossy { timing.interval / LOSSY_PACE } else { timing.interval };
         machine.adapt(interval, timing.losses.saturating_add(others).min(timing.losses.saturating_mul(MOST_PATIENCE)));
     }
 
@@ -288,7 +267,7 @@ impl Uplink {
         let usable = states().filter(|state| state.is_usable()).count();
         let up = states().filter(|state| *state == machine::State::Up).count();
         if !self.carrier {
-            Verdict::Down(Reason::Silent(machine::Reason::NoCarrier))
+            Verdict::Down(Reason::Check(machine::Reason::NoCarrier))
         } else if usable < needed {
             Verdict::Down(self.reason(needed))
         } else if up >= needed {
@@ -304,9 +283,9 @@ impl Uplink {
         let all_of = |reason| reasons.len() == self.targets.len() && reasons.iter().all(|it| *it == reason);
         use machine::Reason::{NeverAnswered, Returning, Silent};
         if reasons.contains(&Returning) {
-            Reason::Silent(Returning)
+            Reason::Check(Returning)
         } else if let Some(reason) = [NeverAnswered, Silent].into_iter().find(|reason| all_of(*reason)) {
-            Reason::Silent(reason)
+            Reason::Check(reason)
         } else {
             Reason::Quorum { needed, targets: self.targets.len() }
         }
@@ -334,30 +313,6 @@ impl Uplink {
     }
 }
 
-impl fmt::Display for State {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => out.write_str("unknown"),
-            Self::Up => out.write_str("up"),
-            Self::Degraded(cause) => write!(out, "degraded: {cause}"),
-            Self::Down(reason) => write!(out, "down: {reason}"),
-            Self::AdminDown => out.write_str("admin-down"),
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Silent(machine::Reason::Silent) => out.write_str("probes are no longer answered"),
-            Self::Silent(machine::Reason::NeverAnswered) => out.write_str(
-                "no probe was ever answered; if the next hop does not answer pings, check `carrier` or another address",
-            ),
-            Self::Silent(reason) => reason.fmt(out),
-            Self::Quorum { needed, targets } => write!(out, "fewer than {needed} of {targets} targets answer"),
-            Self::Probation(time) => {
-                write!(out, "on probation, up when it has answered for {} s", time.as_secs_f32().ceil())
-            }
-        }
-    }
-}
+#[cfg(test)]
+#[path = "uplink_tests.rs"]
+mod tests;
