@@ -1,0 +1,3 @@
+//! What pcc promises about time, measured: `cargo xtask bench`.
+
+fn main() {}
