@@ -86,6 +86,12 @@ impl Link {
         Self { router4: v4(host), gateway4: v4(1), router6: v6(host), gateway6: v6(1) }
     }
 
+    /// What all its addresses begin with.
+    pub fn prefixes(&self) -> [String; 2] {
+        let [.., third, _] = self.router4.octets();
+        [format!("198.18.{third}."), format!("2001:db8:{:x}:", self.router6.segments()[2])]
+    }
+
     /// The router's address of the family of `like`.
     pub fn router(&self, like: IpAddr) -> IpAddr {
         if like.is_ipv4() { self.router4.into() } else { self.router6.into() }

@@ -42,7 +42,7 @@ impl Builder {
         let (mut script, mut wires) = (String::new(), Vec::new());
         let lans = [("lan", Some(&client)), ("lan2", second.as_ref()), ("site", inner.as_ref())];
         for (device, peer) in lans.into_iter().filter_map(|(device, peer)| Some((device, peer?))) {
-            let _ = writeln!(script, "link add {device} type veth peer name eth0 netns {}", peer.name());
+            script.push_str(&cable(device, LAN + script.lines().count() as u32, "eth0", peer));
         }
         for (number, isp) in &isps {
             script.push_str(&self.cable(*number, isp));
@@ -168,7 +168,7 @@ impl Builder {
             Kind::Vlan | Kind::Pppoe => (wire::PORT, wire::PORT),
             Kind::Tun => return String::new(),
         };
-        format!("link add {near}{number} type veth peer name {far} netns {}\n", isp.name())
+        cable(&format!("{near}{number}"), number, far, isp)
     }
 
     pub(super) fn isp_end(&self, number: u32, link: &Link) -> String {
@@ -307,6 +307,16 @@ impl Builder {
         assert!(ready, "the devices of `{}` are not ready:\n{}", namespace.name(), namespace.ip("addr"));
     }
 }
+
+/// The line of `ip -batch` that makes a veth. Hardware that is plugged in again has the address that it had, and with it
+/// its link-local one.
+pub(super) fn cable(near: &str, number: u32, far: &str, peer: &Namespace) -> String {
+    let ends = ["02:00:00:00:01", "02:00:00:00:02"].map(|end| format!("{end}:{number:02x}"));
+    format!("link add {near} address {} type veth peer name {far} address {} netns {}\n", ends[0], ends[1], peer.name())
+}
+
+/// The number in the hardware addresses of `lan`.
+pub(super) const LAN: u32 = 100;
 
 /// A few thousand connections have both their ends in this process.
 fn raise_file_limit() {
