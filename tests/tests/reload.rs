@@ -165,7 +165,6 @@ fn draining_ends_connections_after_its_time_and_disabling_at_once() {
         let on_2 = open.iter().filter(|it| it.isp == 2).count();
         let idle = Idle::start(open);
         succeed(&lab, &[&["uplink", "wan2"], words].concat());
-        let began = Instant::now();
         sleep(Duration::from_millis(300));
         assert_first_syn(&lab.try_new(20), &[1]);
         let first = || idle.ended().iter().map(|fault| fault.after).min();
@@ -176,7 +175,6 @@ fn draining_ends_connections_after_its_time_and_disabling_at_once() {
         );
         assert!(first().is_none_or(|first| first >= not_before), "{words:?}: the first after {:?}", first());
         assert!(idle.ended().iter().all(|fault| fault.isp == 2), "{words:?}");
-        println!("{words:?}: all {on_2} ended within {:?}", began.elapsed());
         succeed(&lab, &["uplink", "wan2", "enable"]);
     }
 }

@@ -79,7 +79,6 @@ fn an_outage_of_tcp_alone_is_seen_by_the_traffic() {
     // The servers used to answer.
     assert_first_syn(&lab.try_new(200), &[1, 2]);
     let outages = measure(&lab, WATCH, Duration::from_millis(20), 61_000, || lab.without_tcp(2, true));
-    println!("{outages:?}");
     for outage in outages {
         // Half of them without passive health, a twentieth if it suspends the uplink within a second.
         assert!(outage.failed * 4 < outage.tried, "{} of {} failed", outage.failed, outage.tried);

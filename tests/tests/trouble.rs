@@ -1,5 +1,4 @@
 //! The troubles that the lab can make do what they say. The uplinks are asked directly: no `pcc` runs.
-#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

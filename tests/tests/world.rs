@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tests::lab::address::{CLIENT4, CLIENT6, PORT, server4, server6};
 use tests::lab::fresh::assert_first_syn;
@@ -47,10 +47,8 @@ fn lab() -> Lab {
 
 /// Waits until the router is again as in `wanted`.
 fn assert_heals(lab: &Lab, wanted: &HostState) {
-    let began = Instant::now();
     let difference = || HostState::diff(wanted, &lab.host_state());
     let healed = eventually(HEALED, || difference().is_empty());
-    println!("healed within {:?}", began.elapsed());
     let difference = difference();
     let some = difference.lines().take(12).collect::<Vec<_>>().join("\n");
     assert!(healed, "not as wanted after {HEALED:?}, {} lines differ:\n{some}", difference.lines().count());
