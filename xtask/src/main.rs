@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod corpus;
 mod initramfs;
@@ -60,6 +61,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Measures fail-over, the idle controller, and a line that loses a little, in the lab
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments of the bench: `fail-over [--runs N]`, `idle` or `soak`; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Boots Debian's stock 6.1 kernel in an emulated machine and runs the lab there
     Vm(vm::Arguments),
 }
@@ -82,6 +90,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Test { corpus: Some(folder), .. } => corpus::corpus(&folder)?,
         Command::Test { filter, corpus: None } => test::test(filter.as_deref())?,
         Command::Lab { args } => match lab::lab(&args)? {},
+        Command::Bench { args } => match bench::bench(&args)? {},
         Command::Vm(arguments) => return vm::vm(&arguments),
     }
     Ok(ExitCode::SUCCESS)

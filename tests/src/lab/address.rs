@@ -72,9 +72,24 @@ impl Link {
     /// Uplink `number`, in a network of its own or in the one that all ISPs hand out.
     pub(super) fn new(number: u32, same_gateway: bool) -> Self {
         let (network, host) = if same_gateway { (1, 1 + number) } else { (number, 2) };
+        Self::within(network, host)
+    }
+
+    /// Uplink `number` after its addresses changed `times` times, 1 to 15 of them.
+    pub(super) fn after_changes(number: u32, times: u32) -> Self {
+        Self::within(number + 16 * times, 2)
+    }
+
+    fn within(network: u32, host: u32) -> Self {
         let v4 = |host: u32| Ipv4Addr::from(0xc612_0000 | network << 8 | host);
         let v6 = |host: u32| Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(network) << 80 | u128::from(host));
         Self { router4: v4(host), gateway4: v4(1), router6: v6(host), gateway6: v6(1) }
+    }
+
+    /// What all its addresses begin with.
+    pub fn prefixes(&self) -> [String; 2] {
+        let [.., third, _] = self.router4.octets();
+        [format!("198.18.{third}."), format!("2001:db8:{:x}:", self.router6.segments()[2])]
     }
 
     /// The router's address of the family of `like`.

@@ -151,7 +151,7 @@ impl Client {
         results.into_iter().map(|(_, result)| result).collect()
     }
 
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         protocol: Protocol,
         from: u16,

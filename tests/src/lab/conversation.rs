@@ -90,6 +90,15 @@ impl Conversation {
         runtime().block_on(self.talk(bytes))
     }
 
+    /// Waits, sends nothing, and returns what ends the connection; datagrams have no end.
+    pub(super) async fn listen(&mut self) -> io::Error {
+        let Stream::Tcp(stream) = &mut self.stream else { return std::future::pending().await };
+        match stream.read_u8().await {
+            Ok(_) => io::Error::new(ErrorKind::InvalidData, "nobody asked"),
+            Err(error) => error,
+        }
+    }
+
     pub(super) async fn talk(&mut self, bytes: &[u8]) -> io::Result<()> {
         timeout(self.patience, self.ask(bytes)).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
     }

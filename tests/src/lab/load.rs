@@ -108,7 +108,7 @@ impl Report {
 }
 
 impl Fault {
-    fn new(conversation: &Conversation, error: &io::Error, after: Duration) -> Self {
+    pub(super) fn new(conversation: &Conversation, error: &io::Error, after: Duration) -> Self {
         let kind = match error.kind() {
             _ if matches!(error.get_ref(), Some(inner) if inner.is::<Moved>()) => FaultKind::Moved,
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => FaultKind::Reset,

@@ -19,26 +19,35 @@ pub mod address;
 mod builder;
 pub mod client;
 pub mod conversation;
+pub mod fresh;
+pub mod idle;
 pub mod ledger;
 pub mod load;
 pub mod namespace;
+pub mod outage;
 mod pppoe;
 pub mod process;
 pub mod server;
+pub mod settings;
 pub mod snapshot;
 mod topology;
+mod trouble;
 mod tun;
+pub mod usage;
 mod wire;
 
 pub use builder::{Builder, Defaults};
 pub use client::{Client, Trial};
 pub use conversation::{Conversation, Identity, Moved};
+pub use idle::Idle;
 pub use ledger::{Entry, Ledger};
 pub use load::{Busy, Fault, FaultKind, Report};
 pub use namespace::{Namespace, eventually};
 pub use process::Pcc;
 pub use server::{Protocol, Seen, Server};
+pub use settings::Settings;
 pub use snapshot::{BpfObjects, HostState, marked_connections};
+pub use usage::Usage;
 
 use self::address::Link;
 use self::process::Instance;
@@ -47,6 +56,7 @@ use self::wire::Wire;
 /// A lab. Dropping it ends its servers and processes and deletes its namespaces.
 #[derive(Debug)]
 pub struct Lab {
+    builder: Builder,
     // In the order in which things must go.
     instance: Arc<Instance>,
     servers: Servers,
@@ -68,6 +78,8 @@ pub struct Isp {
     pub link: Link,
     server: Server,
     wire: Wire,
+    /// How often it got other addresses.
+    readdressed: u32,
     client: Client,
 }
 

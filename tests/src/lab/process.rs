@@ -56,8 +56,28 @@ impl Pcc {
     /// With all of stderr, when `patience` is over or `pcc` ended without such a line.
     pub fn wait_for(&self, part: &str, patience: Duration) -> String {
         self.stderr
-            .find(part, patience)
+            .find(0, part, patience)
             .unwrap_or_else(|| panic!("no line with `{part}` within {patience:?}; stderr:\n{}", self.stderr()))
+    }
+
+    /// How many lines it has written to stderr.
+    pub fn lines(&self) -> usize {
+        lock(&self.stderr.shared.state).0.len()
+    }
+
+    /// [`Self::wait_for`], but the first `seen` lines do not count: those that [`Self::lines`] told before.
+    ///
+    /// # Panics
+    /// As [`Self::wait_for`].
+    pub fn wait_for_after(&self, seen: usize, part: &str, patience: Duration) -> String {
+        self.find_after(seen, part, patience).unwrap_or_else(|| {
+            panic!("no line with `{part}` after the first {seen} within {patience:?}; stderr:\n{}", self.stderr())
+        })
+    }
+
+    /// [`Self::wait_for_after`], `None` where there is no such line.
+    pub fn find_after(&self, seen: usize, part: &str, patience: Duration) -> Option<String> {
+        self.stderr.find(seen, part, patience)
     }
 
     /// Sends a signal.
@@ -208,11 +228,11 @@ impl Lines {
         lock(&self.shared.state).0.iter().map(|line| format!("{line}\n")).collect()
     }
 
-    fn find(&self, part: &str, patience: Duration) -> Option<String> {
+    fn find(&self, seen: usize, part: &str, patience: Duration) -> Option<String> {
         let end = Instant::now() + patience;
         let mut state = lock(&self.shared.state);
         loop {
-            if let Some(line) = state.0.iter().find(|line| line.contains(part)) {
+            if let Some(line) = state.0.iter().skip(seen).find(|line| line.contains(part)) {
                 return Some(line.clone());
             }
             let left = end.checked_duration_since(Instant::now()).filter(|_| !state.1)?;

@@ -42,22 +42,17 @@ impl Builder {
         let (mut script, mut wires) = (String::new(), Vec::new());
         let lans = [("lan", Some(&client)), ("lan2", second.as_ref()), ("site", inner.as_ref())];
         for (device, peer) in lans.into_iter().filter_map(|(device, peer)| Some((device, peer?))) {
-            let _ = writeln!(script, "link add {device} type veth peer name eth0 netns {}", peer.name());
+            script.push_str(&cable(device, LAN + script.lines().count() as u32, "eth0", peer));
         }
         for (number, isp) in &isps {
-            let (near, far) = match self.kind(*number) {
-                Kind::Veth => ("wan", "eth0"),
-                Kind::Vlan | Kind::Pppoe => (wire::PORT, wire::PORT),
-                Kind::Tun => continue,
-            };
-            let _ = writeln!(script, "link add {near}{number} type veth peer name {far} netns {}", isp.name());
+            script.push_str(&self.cable(*number, isp));
         }
         router.ip_batch(&script);
         for (number, isp) in &isps {
             self.prepare_isp(isp);
             wires.push(self.wire(*number, &router, isp));
         }
-        self.set_up_host(&client, (address::CLIENT4, 24), address::CLIENT6, address::ROUTER4, address::ROUTER6);
+        self.set_up_client(&client);
         if let Some(second) = &second {
             let gateways = (address::ROUTER2_4, address::ROUTER2_6);
             self.set_up_host(second, (address::CLIENT2_4, 25), address::CLIENT2_6, gateways.0, gateways.1);
@@ -90,11 +85,13 @@ impl Builder {
                 link: Link::new(number, self.same_gateway),
                 server: Server::start(&namespace, &format!("isp{number}"), address::PORT, &self.udp_servers(), &echoes),
                 wire,
+                readdressed: 0,
                 client: Client::new(&namespace, [address::SERVER4.into(), address::SERVER6.into()], &echoes),
             })
             .collect();
         Lab {
-            instance: Instance::new(&prefix, self.program, &router),
+            instance: Instance::new(&prefix, self.program.clone(), &router),
+            builder: self,
             isps,
             servers,
             client: Client::new(&client, ANY, &echoes),
@@ -122,7 +119,8 @@ impl Builder {
     /// The cable of an uplink, both its ends up, with addresses and routes.
     fn wire(&self, number: u32, router: &Arc<Namespace>, isp: &Arc<Namespace>) -> Wire {
         let device = format!("wan{number}");
-        let (near, far) = (self.router_end(number), self.isp_end(number));
+        let link = Link::new(number, self.same_gateway);
+        let (near, far) = (self.router_end(number, &link), self.isp_end(number, &link));
         let wire = match self.kind(number) {
             Kind::Veth => Wire::Veth,
             Kind::Vlan => {
@@ -139,7 +137,6 @@ impl Builder {
                 };
                 let near = side(router, &device, format!("{}{number}", wire::PORT), near);
                 let far = side(isp, "eth0", wire::PORT.to_owned(), far);
-                let link = Link::new(number, self.same_gateway);
                 return Wire::Pppoe(Box::new(Session::new(near, far, link, self.ipv6)));
             }
         };
@@ -164,14 +161,23 @@ impl Builder {
         isp.ip_batch(&script);
     }
 
-    fn isp_end(&self, number: u32) -> String {
-        let link = Link::new(number, self.same_gateway);
+    /// The line of `ip -batch` that makes the cable of an uplink.
+    pub(super) fn cable(&self, number: u32, isp: &Namespace) -> String {
+        let (near, far) = match self.kind(number) {
+            Kind::Veth => ("wan", "eth0"),
+            Kind::Vlan | Kind::Pppoe => (wire::PORT, wire::PORT),
+            Kind::Tun => return String::new(),
+        };
+        cable(&format!("{near}{number}"), number, far, isp)
+    }
+
+    pub(super) fn isp_end(&self, number: u32, link: &Link) -> String {
         self.uplink_end(number, "eth0", (link.gateway4, link.router4), (link.gateway6, link.router6))
     }
 
     /// With main's default routes.
-    fn router_end(&self, number: u32) -> String {
-        let (device, link) = (format!("wan{number}"), Link::new(number, self.same_gateway));
+    pub(super) fn router_end(&self, number: u32, link: &Link) -> String {
+        let device = format!("wan{number}");
         let mut script = self.uplink_end(number, &device, (link.router4, link.gateway4), (link.router6, link.gateway6));
         let wanted = match self.defaults {
             Defaults::First => number == 1,
@@ -187,6 +193,18 @@ impl Builder {
             self.v6(&mut script, &format!("route add ::/0 {} proto ra", via(link.gateway6.into())));
         }
         script
+    }
+
+    /// The client's end of `lan`.
+    pub(super) fn set_up_client(&self, client: &Namespace) {
+        self.set_up_host(client, (address::CLIENT4, 24), address::CLIENT6, address::ROUTER4, address::ROUTER6);
+    }
+
+    /// The router's end of `lan`.
+    pub(super) fn set_up_lan(&self, router: &Namespace) {
+        let mut script = String::from("link set lan up\n");
+        self.address(&mut script, "lan", (address::ROUTER4, 24), address::ROUTER6);
+        router.ip_batch(&script);
     }
 
     fn set_up_host(
@@ -205,8 +223,8 @@ impl Builder {
     }
 
     fn set_up_router(&self, router: &Namespace) {
-        let mut script = String::from("link set lan up\n");
-        self.address(&mut script, "lan", (address::ROUTER4, 24), address::ROUTER6);
+        self.set_up_lan(router);
+        let mut script = String::new();
         if self.second_lan {
             script.push_str("link set lan2 up\n");
             self.address(&mut script, "lan2", (address::ROUTER2_4, 25), address::ROUTER2_6);
@@ -274,7 +292,7 @@ impl Builder {
     }
 
     /// Waits until every device has carrier and its IPv6 networks are routed: both come a little after `up`.
-    fn wait_until_ready(&self, namespace: &Namespace) {
+    pub(super) fn wait_until_ready(&self, namespace: &Namespace) {
         let ready = eventually(PATIENCE, || {
             let links = namespace.ip("-o link show up");
             let routed = |device: &str| {
@@ -289,6 +307,16 @@ impl Builder {
         assert!(ready, "the devices of `{}` are not ready:\n{}", namespace.name(), namespace.ip("addr"));
     }
 }
+
+/// The line of `ip -batch` that makes a veth. Hardware that is plugged in again has the address that it had, and with it
+/// its link-local one.
+pub(super) fn cable(near: &str, number: u32, far: &str, peer: &Namespace) -> String {
+    let ends = ["02:00:00:00:01", "02:00:00:00:02"].map(|end| format!("{end}:{number:02x}"));
+    format!("link add {near} address {} type veth peer name {far} address {} netns {}\n", ends[0], ends[1], peer.name())
+}
+
+/// The number in the hardware addresses of `lan`.
+pub(super) const LAN: u32 = 100;
 
 /// A few thousand connections have both their ends in this process.
 fn raise_file_limit() {

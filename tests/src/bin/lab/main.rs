@@ -7,7 +7,6 @@ use clap::{Parser, Subcommand};
 
 mod demonstration;
 mod keep;
-mod outage;
 
 /// Runs pcc in a lab of network namespaces. Without a command: the whole demonstration, in a minute.
 ///

@@ -1,0 +1,39 @@
+//! What pcc promises about time and cost, measured in the lab: `cargo xtask bench`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what the program is for")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod fail_over;
+mod idle;
+mod soak;
+
+/// Measures pcc in a lab of network namespaces. Progress goes to stderr, the result to stdout.
+///
+/// Exit status: 0 if no goal was missed, 1 if one was, 2 wrong usage.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// How long new connections suffer when an uplink fails, in several ways, and how soon loss is noticed.
+    FailOver(fail_over::Options),
+    /// What the controller takes with eight uplinks and nothing to do but to probe three targets of each.
+    Idle(idle::Options),
+    /// Whether an uplink that loses one packet in a hundred is left in peace.
+    Soak(soak::Options),
+}
+
+fn main() -> ExitCode {
+    let kept = match Arguments::parse().command {
+        Command::FailOver(options) => fail_over::run(&options),
+        Command::Idle(options) => idle::run(&options),
+        Command::Soak(options) => soak::run(&options),
+    };
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
