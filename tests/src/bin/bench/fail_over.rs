@@ -135,8 +135,9 @@ impl Result {
         Self { way, took }
     }
 
+    /// The worse of both middle ones where there are two.
     fn median(&self, family: usize) -> Option<Duration> {
-        self.took[family].get((self.took[family].len() - 1) / 2).copied().flatten()
+        self.took[family].get(self.took[family].len() / 2).copied().flatten()
     }
 
     fn worst(&self, family: usize) -> Option<Duration> {
@@ -148,10 +149,11 @@ impl Result {
     }
 
     fn row(&self) -> String {
-        let time =
-            |time: Option<Duration>| time.map_or_else(|| format!("> {:.0?}", self.way.limit()), |it| show(Some(it)));
+        let time = |time: Option<Duration>| {
+            time.map_or_else(|| format!("> {}", show(Some(self.way.limit()))), |it| show(Some(it)))
+        };
         let cells = [0, 1].map(|family| format!("{} | {}", time(self.median(family)), time(self.worst(family))));
-        format!("| {} | {:?} | {} | {} |", self.way.name, self.way.goal, cells[0], cells[1])
+        format!("| {} | {} | {} | {} |", self.way.name, show(Some(self.way.goal)), cells[0], cells[1])
     }
 
     fn json(&self) -> Value {
