@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::config::Target;
 use crate::control::{self, Answer, Asked, Request};
 use crate::health::machine::{self, Machine, State};
-use crate::health::probe::Prober;
+use crate::health::probe::icmp::Pinger;
 use crate::host::Family;
 use crate::host::netlink::Monitor;
 use crate::instance::Instance;
@@ -160,7 +160,7 @@ struct Check {
     machine: Machine,
     /// What is pinged by which device; another one is another check.
     path: (Option<IpAddr>, u32),
-    prober: Option<Arc<Prober>>,
+    prober: Option<Arc<Pinger>>,
     receiver: Option<JoinHandle<()>>,
 }
 
@@ -273,7 +273,7 @@ impl Check {
         let probed = (uplink.id, family);
         let name = format!("{} {family}", uplink.config.name);
         let prober = path.0.and_then(|target| {
-            Prober::new(Some(&uplink.config.device), path.1, mark, target)
+            Pinger::new(Some(&uplink.config.device), path.1, mark, target)
                 .inspect_err(|error| tracing::error!("uplink {name}: no probes of {target}: {error}"))
                 .ok()
                 .map(Arc::new)

@@ -1,5 +1,4 @@
-//! Whether an uplink works: [`machine`] decides without clock or sockets, [`probe`] and [`arp`] ask the network.
+//! Whether an uplink works: [`machine`] decides without clock or sockets, [`probe`] asks the network.
 
-pub mod arp;
 pub mod machine;
 pub mod probe;

@@ -1,176 +1,247 @@
-//! ICMP and ICMPv6 echo over one uplink.
+//! Probes: questions to what a health check asks, each by one uplink whatever the routes say.
+//!
+//! Every socket is bound to the uplink's device and carries its mark: the device alone does not lead the kernel to the
+//! uplink's gateway, nor does the mark alone keep a packet on the device.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, BytesMut};
-use network_types::icmp::{Icmpv4Hdr, Icmpv4Type, Icmpv6Hdr, Icmpv6Type};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::UdpSocket;
+use socket2::Socket;
+use tokio::task::JoinSet;
 
-const _: () = assert!(Icmpv4Hdr::LEN == Icmpv6Hdr::LEN, "both headers are built by one function");
+use crate::config::{Page, Target};
+use crate::host::Family;
+use icmp::{Heard, Pinger};
 
-/// Identity and send time, which the answer brings back.
-const PAYLOAD: usize = 2 * size_of::<u64>();
+pub mod arp;
+mod dns;
+mod http;
+pub mod icmp;
+mod latest;
+pub mod nd;
+mod tcp;
 
-/// Pings one address over one device. Answers that come in by another device, from another host or to somebody else's
-/// ping are not seen.
-#[derive(Debug)]
-pub struct Prober {
-    /// A raw socket. This type sends and receives datagrams whatever their protocol; tokio's `AsyncFd` needs `unsafe`.
-    socket: UdpSocket,
-    target: SocketAddr,
-    identity: Identity,
-    start: Instant,
+/// Answers are reported for so many timeouts.
+const PATIENCE: u32 = 4;
+/// Connections of one prober that are open at once; a probe beyond them is lost.
+const MOST_CALLS: usize = 32;
+
+/// How the packets of a probe leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The uplink's device.
+    pub device: String,
+    /// Its index: the scope of link-local addresses.
+    pub ifindex: u32,
+    /// Packet mark in host order that leads to the uplink's routing table.
+    pub mark: u32,
+    /// The next hop in the family that is probed.
+    pub gateway: Option<IpAddr>,
 }
 
-/// An answer to a ping.
+/// What became of a probe. One of which nothing is heard is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered after this round trip: of TCP that of the handshake, of HTTP until all that was asked for was there.
+    Answered(Duration),
+    /// It cannot be answered any more, and why: unreachable, refused, not sent, the wrong answer.
+    Failed(String),
+}
+
+/// An answer to a ping or to a question for a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The number that the ping was sent with.
+    /// The number that the question was sent with.
     pub sequence: u16,
     /// Time from sending to reading the answer.
     pub round_trip: Duration,
 }
 
+/// Asks one target by one uplink. Its sockets and tasks end with the value.
+pub struct Prober {
+    asker: Asker,
+    path: Arc<Path>,
+    timeout: Duration,
+    report: Report,
+    /// One that listens, or one for each call.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+type Report = Arc<dyn Fn(u16, Outcome) + Send + Sync>;
+
+enum Asker {
+    Packets(Arc<Packets>),
+    Calls(Arc<Call>),
+}
+
 impl Prober {
-    /// Opens a raw socket in the network namespace of the calling thread, inside a tokio runtime. `mark` is the mark of the
-    /// uplink in host order: the device alone does not lead the kernel to the uplink's gateway, nor does the mark alone keep
-    /// the ping on the device. Fails without `CAP_NET_RAW` and `CAP_NET_ADMIN`, or if there is no such device. A device that
-    /// was removed and made again needs a new prober.
-    pub fn new(device: Option<&str>, ifindex: u32, mark: u32, target: IpAddr) -> io::Result<Self> {
-        let (domain, protocol, target) = match target {
-            IpAddr::V4(address) => (Domain::IPV4, Protocol::ICMPV4, SocketAddr::from((address, 0))),
-            IpAddr::V6(address) => {
-                let scope = if address.is_unicast_link_local() { ifindex } else { 0 };
-                (Domain::IPV6, Protocol::ICMPV6, SocketAddrV6::new(address, 0, 0, scope).into())
-            }
-        };
-        let socket = Socket::new(domain, Type::RAW.nonblocking(), Some(protocol))?;
-        socket.set_mark(mark)?;
-        socket.bind_device(device.map(str::as_bytes))?;
-        let identity = Identity(RandomState::new().build_hasher().finish());
-        Ok(Self { socket: UdpSocket::from_std(socket.into())?, target, identity, start: Instant::now() })
+    /// Prepares to ask `target` in `family`; `None` if there is nothing to ask: no gateway, a target of the other family,
+    /// the neighbour on a link without link-layer addresses.
+    ///
+    /// Outcomes go to `report` in a task of the tokio runtime, with the number of the probe. A late answer to a ping or from
+    /// a neighbour is reported too, for up to four timeouts; all other probes are given up after `timeout`.
+    ///
+    /// # Errors
+    /// `CAP_NET_RAW` or `CAP_NET_ADMIN` is missing, or there is no such device. A device that was removed and made again
+    /// needs a new prober.
+    pub fn start(
+        target: &Target,
+        family: Family,
+        path: &Path,
+        timeout: Duration,
+        report: impl Fn(u16, Outcome) + Send + Sync + 'static,
+    ) -> io::Result<Option<Self>> {
+        if target.family().is_some_and(|only| only != family) {
+            return Ok(None);
+        }
+        let Some(asker) = Asker::new(target, family, path)? else { return Ok(None) };
+        let report: Report = Arc::new(report);
+        let mut tasks = JoinSet::new();
+        if let Asker::Packets(packets) = &asker {
+            tasks.spawn(listen(packets.clone(), timeout, report.clone()));
+        }
+        Ok(Some(Self { asker, path: Arc::new(path.clone()), timeout, report, tasks: Mutex::new(tasks) }))
     }
 
-    /// Sends one ping without waiting. An error (no route, no neighbour, device down or gone) means that this ping is lost,
-    /// no more: the next one may succeed.
-    pub fn send(&self, sequence: u16) -> io::Result<()> {
-        // 2^64 µs are longer than any uptime.
-        let sent = self.start.elapsed().as_micros() as u64;
-        let request = if self.target.is_ipv4() { Icmpv4Type::Echo as u8 } else { Icmpv6Type::EchoRequest as u8 };
-        let packet = self.identity.request(request, sequence, sent);
-        SockRef::from(&self.socket).send_to(&packet, &self.target.into()).map(|_| ())
-    }
-
-    /// Waits for the next answer, also to an older ping. Safe to cancel.
-    pub async fn receive(&self) -> Answer {
-        let mut buffer = [0; 256];
-        loop {
-            match self.socket.recv_from(&mut buffer).await {
-                Ok((length, source)) if source.ip() == self.target.ip() => {
-                    if let Some(answer) = self.answer(&buffer[..length]) {
-                        return answer;
-                    }
+    /// Sends probe `sequence` and returns at once, inside a tokio runtime.
+    pub fn send(&self, sequence: u16) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        let report = self.report.clone();
+        match &self.asker {
+            Asker::Packets(packets) => {
+                if let Err(error) = packets.send(sequence) {
+                    tasks.spawn(async move { report(sequence, Outcome::Failed(why(&error))) });
                 }
-                Ok(_) => {}
-                // Losses are told by the absence of answers; the pause keeps a lasting error from spinning.
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+            Asker::Calls(_) if tasks.len() >= MOST_CALLS => {}
+            Asker::Calls(call) => {
+                let (call, path, timeout) = (call.clone(), self.path.clone(), self.timeout);
+                tasks.spawn(async move {
+                    let start = Instant::now();
+                    match tokio::time::timeout(timeout, call.ask(&path)).await {
+                        Ok(Ok(())) => report(sequence, Outcome::Answered(start.elapsed())),
+                        Ok(Err(why)) => report(sequence, Outcome::Failed(why)),
+                        // Lost, as whoever counts the probes knows by itself.
+                        Err(_) => {}
+                    }
+                });
             }
         }
     }
+}
 
-    fn answer(&self, packet: &[u8]) -> Option<Answer> {
-        let (reply, message) = if self.target.is_ipv4() {
-            // Raw IPv4 sockets deliver the IP header; its length is in words in the low half of the first byte.
-            let header = usize::from(packet.first()? & 0x0f) * size_of::<u32>();
-            (Icmpv4Type::EchoReply as u8, packet.get(header..)?)
-        } else {
-            (Icmpv6Type::EchoReply as u8, packet)
+impl Asker {
+    fn new(target: &Target, family: Family, path: &Path) -> io::Result<Option<Self>> {
+        let gateway = path.gateway.filter(|gateway| Family::of(*gateway) == family);
+        let packets = match (target, gateway) {
+            (Target::Gateway | Target::Neighbour, None) => None,
+            (Target::Gateway, Some(address)) | (&Target::Ping(address), _) => {
+                Some(Packets::Ping(Pinger::new(Some(&path.device), path.ifindex, path.mark, address)?))
+            }
+            (Target::Neighbour, Some(IpAddr::V4(address))) => {
+                neighbour(arp::Requester::new(path.ifindex, address))?.map(Packets::Arp)
+            }
+            (Target::Neighbour, Some(IpAddr::V6(address))) => {
+                neighbour(nd::Solicitor::new(path, address))?.map(Packets::Nd)
+            }
+            (&Target::Tcp(address), _) => return Ok(Some(Self::Calls(Arc::new(Call::Tcp(address))))),
+            (Target::Http(page), _) => return Ok(Some(Self::Calls(Arc::new(Call::Http(page.clone()))))),
+            (Target::Dns(server, name), _) => {
+                return Ok(Some(Self::Calls(Arc::new(Call::Dns(*server, name.clone())))));
+            }
         };
-        let (sequence, sent) = self.identity.reply(reply, message)?;
-        Some(Answer { sequence, round_trip: self.start.elapsed().saturating_sub(Duration::from_micros(sent)) })
+        Ok(packets.map(|packets| Self::Packets(Arc::new(packets))))
     }
 }
 
-/// A random number that tells our pings from those of others; its low bits are the echo identifier.
-#[derive(Clone, Copy, Debug)]
-struct Identity(u64);
-
-impl Identity {
-    fn identifier(self) -> u16 {
-        self.0 as u16
-    }
-
-    /// An echo request; `sent` comes back in the answer.
-    fn request(self, kind: u8, sequence: u16, sent: u64) -> BytesMut {
-        let mut packet = BytesMut::with_capacity(Icmpv4Hdr::LEN + PAYLOAD);
-        packet.put_u8(kind);
-        packet.put_u8(0);
-        packet.put_u16(0);
-        packet.put_u16(self.identifier());
-        packet.put_u16(sequence);
-        packet.put_u64(self.0);
-        packet.put_u64(sent);
-        // For ICMPv6 the kernel writes its own, which covers the addresses.
-        let checksum = checksum(&packet);
-        packet[2..4].copy_from_slice(&checksum.to_be_bytes());
-        packet
-    }
-
-    /// Sequence number and send time, if `packet` is the answer to a request of ours.
-    fn reply(self, kind: u8, mut packet: &[u8]) -> Option<(u16, u64)> {
-        if packet.len() < Icmpv4Hdr::LEN + PAYLOAD || packet.get_u8() != kind || packet.get_u8() != 0 {
-            return None;
-        }
-        packet.advance(size_of::<u16>());
-        let (identifier, sequence) = (packet.get_u16(), packet.get_u16());
-        let (identity, sent) = (packet.get_u64(), packet.get_u64());
-        (identifier == self.identifier() && identity == self.0).then_some((sequence, sent))
+/// A link without link-layer addresses has no neighbours to ask.
+fn neighbour<T>(asker: io::Result<T>) -> io::Result<Option<T>> {
+    match asker {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(None),
+        other => other.map(Some),
     }
 }
 
-/// RFC 1071 over an even number of bytes.
-fn checksum(packet: &[u8]) -> u16 {
-    let words = packet.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let sum: u32 = words.sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
+/// One socket for all probes.
+enum Packets {
+    Ping(Pinger),
+    Arp(arp::Requester),
+    Nd(nd::Solicitor),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const IDENTITY: Identity = Identity(0x0123_4567_89ab_cdef);
-
-    #[test]
-    fn an_echo_request_is_laid_out_as_rfc_792_says() {
-        let packet = IDENTITY.request(8, 0x1234, 7);
-        assert_eq!(packet[..2], [8, 0]);
-        assert_eq!(packet[4..16], [0xcd, 0xef, 0x12, 0x34, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
-        assert_eq!(packet[16..], 7_u64.to_be_bytes());
-        assert_eq!(checksum(&packet), 0, "a packet with its checksum adds up to nothing");
+impl Packets {
+    fn send(&self, sequence: u16) -> io::Result<()> {
+        match self {
+            Self::Ping(pinger) => pinger.send(sequence),
+            Self::Arp(requester) => requester.send(sequence),
+            Self::Nd(solicitor) => solicitor.send(sequence),
+        }
     }
 
-    proptest! {
-        #[test]
-        fn only_our_own_answers_are_taken(sequence: u16, sent: u64, byte in 0_usize..24, bits in 1_u8..) {
-            let mut packet = IDENTITY.request(0, sequence, sent);
-            prop_assert_eq!(IDENTITY.reply(0, &packet), Some((sequence, sent)));
-            prop_assert_eq!(IDENTITY.reply(0, &packet[..23]), None);
-            prop_assert_eq!(IDENTITY.reply(129, &packet), None);
-            packet[byte] ^= bits;
-            let free = (2..4).contains(&byte) || (6..8).contains(&byte) || byte >= 16;
-            prop_assert_eq!(IDENTITY.reply(0, &packet).is_some(), free);
+    async fn hear(&self) -> Heard {
+        match self {
+            Self::Ping(pinger) => pinger.hear().await,
+            Self::Arp(requester) => Heard::Answer(requester.receive().await),
+            Self::Nd(solicitor) => Heard::Answer(solicitor.receive().await),
         }
+    }
+}
 
-        #[test]
-        fn no_packet_makes_it_panic(packet in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = IDENTITY.reply(0, &packet);
+async fn listen(packets: Arc<Packets>, timeout: Duration, report: Report) {
+    loop {
+        match packets.hear().await {
+            Heard::Answer(Answer { sequence, round_trip }) if round_trip <= timeout * PATIENCE => {
+                report(sequence, Outcome::Answered(round_trip));
+            }
+            Heard::Answer(_) => {}
+            Heard::Error(sequence, why) => report(sequence, Outcome::Failed(why)),
         }
+    }
+}
+
+/// A socket for each probe, so that the source address and the route are those of the moment.
+enum Call {
+    Tcp(SocketAddr),
+    Http(Page),
+    Dns(SocketAddr, String),
+}
+
+impl Call {
+    async fn ask(&self, path: &Path) -> Result<(), String> {
+        match self {
+            Self::Tcp(address) => tcp::connect(path, *address).await.map(drop).map_err(|error| why(&error)),
+            Self::Http(page) => http::fetch(path, page).await,
+            Self::Dns(server, name) => dns::ask(path, *server, name).await,
+        }
+    }
+}
+
+impl Path {
+    /// Makes `socket` leave by this path and no other.
+    fn bind(&self, socket: &Socket) -> io::Result<()> {
+        socket.set_mark(self.mark)?;
+        socket.bind_device(Some(self.device.as_bytes()))
+    }
+
+    /// `address`, on this link if it is link-local.
+    fn scoped(&self, mut address: SocketAddr) -> SocketAddr {
+        if let SocketAddr::V6(v6) = &mut address
+            && v6.ip().is_unicast_link_local()
+        {
+            v6.set_scope_id(self.ifindex);
+        }
+        address
+    }
+}
+
+/// An error in few words.
+fn why(error: &io::Error) -> String {
+    match (error.kind(), error.raw_os_error()) {
+        // Named by the errno's own text, "no such device" say.
+        (kind, Some(_)) if kind.to_string() != "uncategorized error" => kind.to_string(),
+        _ => error.to_string(),
     }
 }

@@ -15,9 +15,9 @@ use super::routes::{self, Egress, Method, Watch, WatchKey};
 use super::status::Status;
 use crate::control::{self, Answer, Request};
 use crate::controller::{Event, RESYNC, Sources, next, refusal};
-use crate::health::arp;
 use crate::health::machine::{self, Machine, State, Timing};
-use crate::health::probe::Prober;
+use crate::health::probe::arp::Requester;
+use crate::health::probe::icmp::Pinger;
 use crate::host::netlink::Monitor;
 use crate::problem::Problem;
 
@@ -98,8 +98,8 @@ struct Check {
 
 /// How a watch asks.
 enum Asking {
-    Ping(Prober),
-    Arp(arp::Prober),
+    Ping(Pinger),
+    Arp(Requester),
 }
 
 impl Asking {
@@ -259,13 +259,13 @@ fn prober(instance: &Instance, watch: &Watch, ifindex: Option<u32>) -> std::io::
     let mark = instance.blueprint.fields.ours() | instance.blueprint.fields.tentative();
     match (&watch.egress, watch.method, ifindex) {
         (Egress::Device(device), Method::Ping, Some(ifindex)) => {
-            Prober::new(Some(device), ifindex, mark, target).map(|prober| Some(Asking::Ping(prober)))
+            Pinger::new(Some(device), ifindex, mark, target).map(|prober| Some(Asking::Ping(prober)))
         }
         (Egress::Device(_), Method::Arp, Some(ifindex)) => match target {
-            IpAddr::V4(target) => arp::Prober::new(ifindex, target).map(|prober| Some(Asking::Arp(prober))),
+            IpAddr::V4(target) => Requester::new(ifindex, target).map(|prober| Some(Asking::Arp(prober))),
             IpAddr::V6(_) => Ok(None),
         },
-        (Egress::Routing, ..) => Prober::new(None, 0, mark, target).map(|prober| Some(Asking::Ping(prober))),
+        (Egress::Routing, ..) => Pinger::new(None, 0, mark, target).map(|prober| Some(Asking::Ping(prober))),
         (Egress::Device(_) | Egress::Nowhere, ..) => Ok(None),
     }
 }

@@ -3,15 +3,15 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use pnet_datalink::{ChannelType, Config, NetworkInterface, channel, interfaces};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::probe::Answer;
+use super::Answer;
+use super::latest::Latest;
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -21,46 +21,41 @@ const REPLY: u16 = 2;
 /// Ethernet header and ARP body.
 const FRAME: usize = 14 + 28;
 
-type Mac = [u8; 6];
+/// A link-layer address.
+pub(super) type Mac = [u8; 6];
 
 /// Asks by ARP for one address on one device. Answers for another address, or to somebody else, are not seen.
 #[derive(Debug)]
-pub struct Prober {
-    /// A packet socket; see [`super::probe::Prober`] about the type.
+pub struct Requester {
+    /// A packet socket; see [`super::icmp::Pinger`] about the type.
     socket: UdpSocket,
     own: Mac,
     source: Ipv4Addr,
     target: Ipv4Addr,
-    start: Instant,
-    /// Microseconds from `start` to the last request, and in the low 16 bits its number: an answer carries none.
-    last: AtomicU64,
+    latest: Latest,
 }
 
-impl Prober {
+impl Requester {
     /// Opens a packet socket in the network namespace of the calling thread, inside a tokio runtime. Fails without
-    /// `CAP_NET_RAW`, if there is no such device, or if it has no Ethernet address. A device that was removed and made
-    /// again or that got another address needs a new prober.
+    /// `CAP_NET_RAW`, if there is no such device, or with [`io::ErrorKind::AddrNotAvailable`] if it has no Ethernet address. A
+    /// device that was removed and made again or that got another address needs a new requester.
     pub fn new(ifindex: u32, target: Ipv4Addr) -> io::Result<Self> {
-        let device = interfaces().into_iter().find(|device| device.index == ifindex);
-        let device = device.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        let own = device.mac.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+        let (device, own) = device(ifindex)?;
         // Without a protocol it hears nothing before it is bound.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
         bind(&socket, &device)?;
         Ok(Self {
             socket: UdpSocket::from_std(socket.into())?,
-            own: own.octets(),
+            own,
             source: source(&device, target),
             target,
-            start: Instant::now(),
-            last: AtomicU64::new(0),
+            latest: Latest::new(),
         })
     }
 
     /// Sends one request without waiting. An error means that this request is lost, no more: the next one may succeed.
     pub fn send(&self, sequence: u16) -> io::Result<()> {
-        let sent = self.start.elapsed().as_micros() as u64;
-        self.last.store(sent << 16 | u64::from(sequence), Ordering::Relaxed);
+        self.latest.asked(sequence);
         let frame = request(self.own, self.source, self.target);
         SockRef::from(&self.socket).send(&frame).map(|_| ())
     }
@@ -71,16 +66,24 @@ impl Prober {
         loop {
             match self.socket.recv(&mut buffer).await {
                 Ok(length) if is_reply(&buffer[..length], self.own, self.target) => {
-                    let last = self.last.load(Ordering::Relaxed);
-                    let sent = Duration::from_micros(last >> 16);
-                    return Answer { sequence: last as u16, round_trip: self.start.elapsed().saturating_sub(sent) };
+                    return self.latest.answered();
                 }
                 Ok(_) => {}
-                // As in `probe`: the pause keeps a lasting error from spinning.
+                // As in `icmp`: the pause keeps a lasting error from spinning.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
     }
+}
+
+/// The device with this index and its Ethernet address.
+pub(super) fn device(ifindex: u32) -> io::Result<(NetworkInterface, Mac)> {
+    let device = interfaces().into_iter().find(|device| device.index == ifindex);
+    let device = device.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    // Of links without one some are listed with zeros.
+    let own = device.mac.filter(|mac| !mac.is_zero());
+    let own = own.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?.octets();
+    Ok((device, own))
 }
 
 /// Binds `socket` to ARP on `device`. The channel is made for that alone: nothing else that is safe binds a packet socket.
