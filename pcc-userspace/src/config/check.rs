@@ -13,6 +13,7 @@ use super::{Base, Config};
 use crate::problem::Problem;
 
 mod rule;
+mod target;
 mod uplink;
 
 /// Routing tables and rule priorities of one instance are this many in a row.

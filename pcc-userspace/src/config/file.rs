@@ -10,8 +10,10 @@ use toml::Spanned;
 use crate::problem::Problem;
 
 pub use rule::{RuleDraft, Several, StickyDraft, Word};
+pub use target::{PageDraft, TargetDraft, Targets};
 
 mod rule;
+mod target;
 
 /// Everything that can be configured, as written. Numbers and words are not checked yet.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -109,8 +111,8 @@ impl UplinkDraft {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckDraft {
-    /// `gateway`, `carrier`, or addresses.
-    pub target: Option<At<Words>>,
+    /// What is asked.
+    pub target: Option<At<Targets>>,
     /// Time between two pings, such as `400ms`.
     pub interval: Option<At<String>>,
     /// Time until an unanswered ping is lost.
@@ -143,9 +145,9 @@ pub struct DegradedDraft {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum Words {
-    /// `"gateway"`
+    /// `"a"`
     One(String),
-    /// `["1.1.1.1", "2606:4700:4700::1111"]`
+    /// `["a", "b"]`
     Many(Vec<String>),
 }
 
@@ -259,15 +261,17 @@ check = { target = "gateway", interval = "400ms", losses = 3 }
 [[uplink]]
 device = "eth1"
 [uplink.check]
-target = ["1.1.1.1", "2606:4700:4700::1111"]
+target = ["1.1.1.1",
+  { url = "https://example.org/204", address = "203.0.113.9", status = 204 }]
 "#;
         let source = Source { name: "pcc.toml", text };
         let draft = parse(source).unwrap();
         assert_eq!(draft.mark_mask.unwrap().value, 0xff);
         assert_eq!(draft.uplink.len(), 2);
         let target = draft.uplink[1].check.target.clone().unwrap();
-        assert_eq!(target.value.as_slice().len(), 2);
-        assert_eq!(source.locate(target.place, "target").to_string(), "pcc.toml:14: `target`");
+        let places =
+            target.value.each(target.place).into_iter().map(|(_, place)| source.locate(place, "target").to_string());
+        assert_eq!(places.collect::<Vec<_>>(), ["pcc.toml:14: `target`", "pcc.toml:15: `target`"]);
         assert_eq!(source.locate(Place::Flag("--wan"), "device").to_string(), "`--wan`");
     }
 
@@ -281,6 +285,14 @@ target = ["1.1.1.1", "2606:4700:4700::1111"]
             ("lan = [\"eth2\"\nhash = 1", "pcc.toml:2: `hash = 1`: "),
             ("seed = 1\nseed = 2", "pcc.toml:2: `seed = 2`: duplicate key"),
             ("[[uplink]]\ndevice = \"a\"\ncheck = { target = 1 }", "pcc.toml:3: "),
+            (
+                "[[uplink]]\ndevice = \"a\"\ncheck = { target = [\n{ uri = 1 }] }",
+                "pcc.toml:4: `{ uri = 1 }] }`: unknown field `uri`",
+            ),
+            (
+                "[[uplink]]\ndevice = \"a\"\ncheck = { target = {} }",
+                "pcc.toml:3: `check = { target = {} }`: missing field `url`",
+            ),
         ] {
             assert!(message(text).starts_with(wanted), "{}", message(text));
         }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::file::{At, Draft, Place, UplinkDraft, Word, Words};
+use super::file::{At, Draft, Place, TargetDraft, Targets, UplinkDraft, Word};
 use crate::problem::Problem;
 use crate::routeros::dialect::Dialect;
 
@@ -61,8 +61,10 @@ pub struct ConfigFlags {
 
     /// What the health check of an uplink asks: `eth0=1.1.1.1`, `eth0=gateway` or `eth0=carrier`. May be repeated.
     ///
-    /// `gateway` (the default) pings the next hop of each family, `carrier` asks nothing. Several are separated by commas:
-    /// `eth0=1.1.1.1,2606:4700:4700::1111`.
+    /// `gateway` (the default) pings the next hop of each family, `neighbour` asks for it by ARP and neighbour discovery, an
+    /// address is pinged, and `tcp://192.0.2.9:443`, `http://192.0.2.9/`, `https://192.0.2.9/` and
+    /// `dns://192.0.2.9/example.org` ask servers; `carrier` asks nothing. Several are separated by commas:
+    /// `eth0=gateway,tcp://1.1.1.1:443,tcp://[2606:4700:4700::1111]:443`. A comma within a URL is written `%2C`.
     #[arg(long, value_name = "UPLINK=TARGET")]
     pub check: Vec<Assignment>,
 
@@ -222,12 +224,13 @@ impl ConfigFlags {
             uplink.mss = Some(At { value: Word(at.value), place: at.place });
         }));
         problems.extend(each("--check", &self.check, &mut draft.uplink, |uplink, at| {
-            let mut words = match uplink.check.target.take() {
-                Some(At { value: Words::Many(words), place: Place::Flag(_) }) => words,
+            let mut targets = match uplink.check.target.take() {
+                Some(At { value: Targets::Many(targets), place: Place::Flag(_) }) => targets,
                 _ => Vec::new(),
             };
-            words.extend(at.value.split(',').map(str::to_owned));
-            uplink.check.target = Some(At { value: Words::Many(words), place: at.place });
+            let words = at.value.split(',').map(|word| TargetDraft::Word(word.to_owned()));
+            targets.extend(words.map(|value| At { value, place: at.place }));
+            uplink.check.target = Some(At { value: Targets::Many(targets), place: at.place });
         }));
         problems
     }

@@ -307,7 +307,7 @@ pub enum Target {
 pub struct Page {
     /// `https`; the certificate must be valid for [`Self::host`].
     pub tls: bool,
-    /// Server name, as `Host` header and for TLS.
+    /// Server name or address without brackets, for the `Host` header and for TLS.
     pub host: String,
     /// Where the server is: probes do not depend on DNS.
     pub address: SocketAddr,

@@ -145,6 +145,24 @@ fn every_mistake_in_a_file_is_named_with_its_line() {
         ("", "gateway6 = \"fe80::1%eth0\"", "pcc.toml:7: `gateway6`: `fe80::1%eth0` is no IP address"),
         ("", "nat = \"snat\"", "pcc.toml:7: `nat`: `snat` is none of its words"),
         ("", "check = { target = [] }", "pcc.toml:7: `target`: no target"),
+        (
+            "",
+            "check = { target = [\n\"gateway\", 'carrier'] }",
+            "pcc.toml:8: `target`: `carrier` does not go with other",
+        ),
+        ("", "check = { target = [\n'tcp://192.0.2.9'] }", "pcc.toml:8: `target`: `tcp://192.0.2.9` has no port"),
+        (
+            "",
+            "check = { target = { url = 'https://a.b/' } }",
+            "pcc.toml:7: `target`: `https://a.b/` needs an `address`",
+        ),
+        ("", "check = { target = ['192.0.2.9', '192.0.2.9'] }", "pcc.toml:7: `target`: `192.0.2.9` is there twice"),
+        ("", "check = { target = \"a\\nb\" }", "pcc.toml:7: `target`: `a\u{fffd}b` is no IP address"),
+        (
+            "",
+            "check = { target = ['gateway', '192.0.2.9', '2001:db8::9'], quorum = 3 }",
+            "pcc.toml:7: `quorum`: `3` targets of a family must answer, but none has more than 2",
+        ),
         ("", "check = { interval = \"49ms\" }", "pcc.toml:7: `interval`: `49ms` is out of range"),
         ("", "check = { timeout = \"soon\" }", "pcc.toml:7: `timeout`: `soon` is no duration"),
         ("", "check = { losses = 0 }", "pcc.toml:7: `losses`: `0` is out of range"),
@@ -210,7 +228,10 @@ fn uplink_settings() -> impl Strategy<Value = Vec<(&'static str, &'static str)>>
         ("gateway = '192.0.2.1'", "--gateway @=192.0.2.1"),
         ("gateway6 = 'fe80::1'", "--gateway @=fe80::1"),
         ("nat = 'none'", "--nat @=none"),
-        ("check = { target = ['192.0.2.7', '2001:db8::7'] }", "--check @=192.0.2.7,2001:db8::7"),
+        (
+            "check = { target = ['192.0.2.7', '2001:db8::7', 'neighbour', 'tcp://[2001:db8::7]:443', 'http://192.0.2.7/?a=b'] }",
+            "--check @=192.0.2.7,2001:db8::7 --check @=neighbour,tcp://[2001:db8::7]:443,http://192.0.2.7/?a=b",
+        ),
     ];
     subsequence(settings, 0..=4)
 }

@@ -1,6 +1,6 @@
 //! Whether an uplink works: [`uplink`] decides for one family without clock or sockets, by its targets ([`machine`]), what they
 //! answered lately ([`window`]), and how often it fell ([`damping`], [`suspension`]); [`standing`] says what follows for all of
-//! them. [`probe`] and [`arp`] ask the network.
+//! them. [`probe`] asks the network.
 
 pub mod damping;
 pub mod machine;

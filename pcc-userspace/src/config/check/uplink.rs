@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use pcc_ebpf::abi::{MAX_UPLINK, MarkLayout};
 
-use super::super::file::{At, CheckDraft, DegradedDraft, Place, UplinkDraft, Word};
+use super::super::file::{At, CheckDraft, DegradedDraft, Place, TargetDraft, UplinkDraft, Word};
 use super::super::{Check, Degraded, FailBack, Mss, Nat, OnDown, Target, Uplink};
+use super::target::{self, is_host};
 use super::{Checker, NAME_LENGTH, is_plain};
+use crate::host::Family;
 use crate::problem::Problem;
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
@@ -151,12 +153,7 @@ impl Checker<'_> {
             self.refuse(place, key, format_args!("`{text}` is no IP address"), hint);
             return None;
         };
-        let good = match address {
-            IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
-            IpAddr::V6(v6) => {
-                !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || v6.to_ipv4_mapped().is_some())
-            }
-        };
+        let good = is_host(address);
         if !good {
             let what = format!("`{address}` is not the address of another host");
             self.refuse(place, key, what, "a unicast address is needed");
@@ -166,9 +163,10 @@ impl Checker<'_> {
 
     fn health_check(&mut self, draft: &CheckDraft) -> Check {
         let default = Check::default();
+        let targets = self.targets(draft);
         Check {
-            targets: self.targets(draft),
-            quorum: self.number(draft.quorum.as_ref(), "quorum", 1..=100).unwrap_or(default.quorum),
+            quorum: self.quorum(draft, &targets),
+            targets,
             interval: self.duration(draft.interval.as_ref(), "interval", INTERVAL).unwrap_or(default.interval),
             timeout: self.duration(draft.timeout.as_ref(), "timeout", TIMEOUT).unwrap_or(default.timeout),
             losses: self.number(draft.losses.as_ref(), "losses", 1..=100).unwrap_or(default.losses),
@@ -179,18 +177,45 @@ impl Checker<'_> {
 
     fn targets(&mut self, draft: &CheckDraft) -> Vec<Target> {
         let Some(At { value, place }) = &draft.target else { return Check::default().targets };
-        let words = value.as_slice();
-        if words == ["carrier"] {
-            return Vec::new();
-        }
-        if words.is_empty() {
+        let drafts = value.each(*place);
+        if drafts.is_empty() {
             self.refuse(*place, "target", "no target", "`gateway`, `carrier`, or addresses");
         }
-        let target = |word: &String| match word.as_str() {
-            "gateway" => Some(Target::Gateway),
-            _ => self.host_address(word, *place, "target").map(Target::Ping),
-        };
-        words.iter().filter_map(target).collect()
+        if matches!(drafts[..], [(TargetDraft::Word(word), _)] if word == "carrier") {
+            return Vec::new();
+        }
+        let mut targets = Vec::new();
+        for (draft, place) in drafts {
+            match target::parse(draft) {
+                Ok(more) => {
+                    for target in more {
+                        if targets.contains(&target) {
+                            let what = format!("`{target}` is there twice");
+                            self.refuse(place, "target", what, "ask each target once");
+                        }
+                        targets.push(target);
+                    }
+                }
+                Err(Problem { message, hint }) => self.refuse(place, "target", message, hint),
+            }
+        }
+        targets
+    }
+
+    /// As many targets as must answer have to be there in one family at least.
+    fn quorum(&mut self, draft: &CheckDraft, targets: &[Target]) -> u32 {
+        let quorum = self.number(draft.quorum.as_ref(), "quorum", 1..=100).unwrap_or(Check::default().quorum);
+        let asked = |family| targets.iter().filter(|target| target.family().is_none_or(|only| only == family)).count();
+        let most = Family::BOTH.map(asked).into_iter().max().unwrap_or_default();
+        // Without targets there is another mistake, or nothing to ask.
+        if let Some(At { value, place }) = &draft.quorum
+            && !targets.is_empty()
+            && quorum as usize > most
+        {
+            let what = format!("`{value}` targets of a family must answer, but none has more than {most}");
+            self.refuse(*place, "quorum", what, "name more targets, or lower it");
+        }
+        quorum
     }
 
     pub(super) fn duration(

@@ -1,12 +1,14 @@
 //! Questions to DNS servers by UDP (RFC 1035).
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::net::SocketAddr;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, SimpleDnsError, TYPE};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::{Path, why};
@@ -23,7 +25,7 @@ pub(super) async fn ask(path: &Path, server: SocketAddr, name: &str) -> Result<(
     socket.send(&query).await.map_err(|error| why(&error))?;
     let mut buffer = [0; MESSAGE];
     loop {
-        let length = socket.recv(&mut buffer).await.map_err(|error| why(&error))?;
+        let length = receive(&socket, &mut buffer).await.map_err(|error| why(&error))?;
         match code(&buffer[..length], id, name) {
             Some(RCODE::ServerFailure) => return Err("the DNS server failed".to_owned()),
             Some(_) => return Ok(()),
@@ -33,7 +35,7 @@ pub(super) async fn ask(path: &Path, server: SocketAddr, name: &str) -> Result<(
 }
 
 /// A connected socket hears nobody but the server, and with this option all ICMP errors about what it sent.
-async fn connect(path: &Path, server: SocketAddr) -> std::io::Result<UdpSocket> {
+async fn connect(path: &Path, server: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(server), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     path.bind(&socket)?;
     match server {
@@ -43,6 +45,20 @@ async fn connect(path: &Path, server: SocketAddr) -> std::io::Result<UdpSocket> 
     let socket = UdpSocket::from_std(socket.into())?;
     socket.connect(path.scoped(server)).await?;
     Ok(socket)
+}
+
+/// Waits for a datagram or an error. An error alone does not make a socket readable.
+async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            return Err(socket.take_error()?.unwrap_or_else(|| io::ErrorKind::HostUnreachable.into()));
+        }
+        match socket.try_recv(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
 }
 
 fn query(id: u16, name: &str) -> Result<Vec<u8>, SimpleDnsError> {

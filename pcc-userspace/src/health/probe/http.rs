@@ -1,7 +1,6 @@
 //! Pages of web servers.
 
 use std::future::Future;
-use std::net::Ipv6Addr;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
@@ -36,7 +35,7 @@ pub(super) async fn fetch(path: &Path, page: &Page) -> Result<(), String> {
 
 async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, page: &Page) -> Result<(), String> {
     let request = Request::get(&page.path)
-        .header(header::HOST, host(page))
+        .header(header::HOST, page.authority())
         .header(header::USER_AGENT, "pcc")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -81,16 +80,6 @@ async fn judge(response: Response<Incoming>, page: &Page) -> Result<(), String> 
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     part.is_empty() || text.windows(part.len()).any(|window| window == part)
-}
-
-/// The server's name as in the URL: with brackets and port where needed (RFC 9110 section 7.2).
-fn host(page: &Page) -> String {
-    let host = if page.host.parse::<Ipv6Addr>().is_ok() { format!("[{}]", page.host) } else { page.host.clone() };
-    if page.address.port() == if page.tls { 443 } else { 80 } {
-        host
-    } else {
-        format!("{host}:{}", page.address.port())
-    }
 }
 
 /// What lies under an error of hyper, which tells little itself.
