@@ -5,7 +5,7 @@
 
 /// Version of this file. It is part of the pin path, so a controller never adopts maps of another layout.
 /// Raise it whenever a map's name, key, value, size rule or meaning changes.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// Buckets per family. A power of two, so that a hash selects one with a mask instead of a division; 1,024 give
 /// weights a resolution of 0.1 %.
@@ -18,6 +18,7 @@ pub const UPLINK_SLOTS: u32 = 64;
 pub const MAX_UPLINK: u32 = UPLINK_SLOTS - 1;
 
 pub use marks::{Field, MarkFields, MarkLayout};
+pub use peers::{Beat, PULSE_SLOTS, Peer, PeerKey, Pulse, pulse_index};
 pub use policies::{
     BUCKET_SLOTS, POLICIES, POLICY_DEFAULT, POLICY_MAIN, POLICY_SLOTS, Policy, Sticky, StickyKey, bucket_index,
     policy_index,
@@ -25,6 +26,7 @@ pub use policies::{
 pub use steps::{Member4, Member6, NTH_COUNTERS, Op, STEPS, Step, state};
 
 mod marks;
+mod peers;
 mod policies;
 mod steps;
 
@@ -60,10 +62,14 @@ pub mod map {
     pub const POLICIES: &str = "pcc_policies";
     /// LRU: [`super::StickyKey`] → [`super::Sticky`].
     pub const STICKY: &str = "pcc_sticky";
+    /// LRU: [`super::PeerKey`] → [`super::Peer`].
+    pub const PEERS: &str = "pcc_peers";
+    /// Per-CPU array: [`super::pulse_index`] → [`super::Pulse`].
+    pub const PULSE: &str = "pcc_pulse";
     /// All of them, in the order in which they are pinned.
-    pub const ALL: [&str; 15] = [
+    pub const ALL: [&str; 17] = [
         FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6, STEPS, SETS4, SETS6, NTH,
-        POLICIES, STICKY,
+        POLICIES, STICKY, PEERS, PULSE,
     ];
 }
 
@@ -292,6 +298,9 @@ const _: () = {
     assert!(size_of::<Policy>() == 24);
     assert!(size_of::<StickyKey>() == 44);
     assert!(size_of::<Sticky>() == 16);
+    assert!(size_of::<PeerKey>() == 20);
+    assert!(size_of::<Peer>() == 8);
+    assert!(size_of::<Pulse>() == 32);
     assert!(BUCKETS.is_power_of_two());
     assert!(POLICIES.is_power_of_two());
 };
@@ -307,6 +316,7 @@ mod pod {
     }
     pod!(super::FlowKey, super::Flow, super::Uplink, super::Device, super::Settings, super::Traffic);
     pod!(super::Step, super::Member4, super::Member6, super::Policy, super::StickyKey, super::Sticky);
+    pod!(super::PeerKey, super::Peer, super::Pulse);
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, Pod};
-use pcc_ebpf::abi::{ABI, Counter, Device, Flow, FlowKey, Settings, Traffic, Uplink, map, program};
+use pcc_ebpf::abi::{
+    ABI, Beat, Counter, Device, Flow, FlowKey, Pulse, Settings, Traffic, Uplink, map, program, pulse_index,
+};
 
 use crate::problem::{NEEDED_RIGHTS, Problem};
 
@@ -155,6 +157,17 @@ impl DataPlane {
             packets_in: sum.packets_in + cpu.packets_in,
             bytes_in: sum.bytes_in + cpu.bytes_in,
             connections: sum.connections + cpu.connections,
+        }))
+    }
+
+    /// Questions and answers of uplink `id` in `family` ([`IPV4`](pcc_ebpf::abi::IPV4) or [`IPV6`](pcc_ebpf::abi::IPV6)),
+    /// summed over CPUs.
+    pub fn pulse(&self, id: u32, family: u32) -> Result<Pulse> {
+        let map = PerCpuArray::<_, Pulse>::try_from(self.ebpf.map(map::PULSE).context("map of pulses")?)?;
+        let beat = |sum: Beat, cpu: Beat| Beat { asked: sum.asked + cpu.asked, answered: sum.answered + cpu.answered };
+        Ok(map.get(&pulse_index(id, family), 0)?.iter().fold(Pulse::default(), |sum, cpu| Pulse {
+            tcp: beat(sum.tcp, cpu.tcp),
+            other: beat(sum.other, cpu.other),
         }))
     }
 

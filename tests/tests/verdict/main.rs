@@ -7,6 +7,7 @@ mod bench;
 mod headers;
 mod life;
 mod model;
+mod peers;
 mod random;
 mod rules;
 mod uplink;
