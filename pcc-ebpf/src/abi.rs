@@ -66,14 +66,26 @@ pub mod map {
     pub const PEERS: &str = "pcc_peers";
     /// Per-CPU array: [`super::pulse_index`] → [`super::Pulse`].
     pub const PULSE: &str = "pcc_pulse";
+    /// Array: [`super::netns`] → `u64`.
+    pub const NETNS: &str = "pcc_netns";
     /// All of them, in the order in which they are pinned.
-    pub const ALL: [&str; 17] = [
+    pub const ALL: [&str; 18] = [
         FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6, STEPS, SETS4, SETS6, NTH,
-        POLICIES, STICKY, PEERS, PULSE,
+        POLICIES, STICKY, PEERS, PULSE, NETNS,
     ];
 }
 
-/// Names of the tc programs as `bpftool prog` shows them.
+/// Slots of the map that tells the programs of sockets, which run for the whole machine, which ones are the router's.
+pub mod netns {
+    /// Cookie of a socket of the controller. When it is connected, the program writes down where it is.
+    pub const ASKER: u32 = 0;
+    /// Cookie of the router's network namespace; 0: not known, so that the programs do nothing.
+    pub const COOKIE: u32 = 1;
+    /// So many there are.
+    pub const SLOTS: u32 = 2;
+}
+
+/// Names of the programs as `bpftool prog` shows them.
 pub mod program {
     /// Ingress of a LAN device: classifies.
     pub const LAN_INGRESS: &str = "pcc_lan_in";
@@ -87,6 +99,10 @@ pub mod program {
     pub const MIRROR_INGRESS: &str = "pcc_mirror_in";
     /// Egress of such a device: learns connection marks.
     pub const MIRROR_EGRESS: &str = "pcc_mirror_out";
+    /// A socket is connected to an IPv4 address.
+    pub const CONNECT4: &str = "pcc_connect4";
+    /// A socket is connected to an IPv6 address.
+    pub const CONNECT6: &str = "pcc_connect6";
 }
 
 /// One direction of a connection as the LAN side sees it. IPv4 addresses are stored as IPv4-mapped IPv6 addresses.
@@ -191,7 +207,7 @@ pub struct Settings {
     pub first_step6: u32,
     /// Raised whenever decisions that rules made must be forgotten.
     pub rules_generation: u32,
-    /// [`MarkFields::ours`].
+    /// [`MarkLayout::ours`] or [`MarkFields::ours`].
     pub mark_ours: u32,
     /// Position and width of the connection mark in the packet mark.
     pub connection: Field,
@@ -199,6 +215,8 @@ pub struct Settings {
     pub routing: Field,
     /// Position and width of RouterOS's packet mark in the packet mark.
     pub packet: Field,
+    /// Not 0: the router's own connections are balanced.
+    pub balance_router: u32,
 }
 
 /// Traffic of one uplink.
@@ -289,7 +307,7 @@ const _: () = {
     assert!(size_of::<Flow>() == 20);
     assert!(size_of::<Uplink>() == 16);
     assert!(size_of::<Device>() == 12);
-    assert!(size_of::<Settings>() == 80);
+    assert!(size_of::<Settings>() == 84);
     assert!(size_of::<Step>() == 36);
     assert!(size_of::<Member4>() == 8);
     assert!(size_of::<Member6>() == 20);

@@ -41,6 +41,7 @@ pub mod abi;
 pub mod classify;
 pub mod flow;
 pub mod mangle;
+pub mod own;
 pub mod packet;
 pub mod peer;
 pub mod policy;

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use pcc_ebpf::abi::{
     BUCKET_SLOTS, Device, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, POLICY_SLOTS, PULSE_SLOTS, Peer, PeerKey,
-    Policy, Pulse, STEPS, Settings, Step, Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink,
+    Policy, Pulse, STEPS, Settings, Step, Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink, netns,
 };
 use pcc_ebpf::policy::Choice;
 
@@ -91,3 +91,7 @@ pub static PEERS: LruHashMap<PeerKey, Peer, 16_384> = LruHashMap::new();
 /// Questions and answers by uplink and family.
 #[btf_map(name = "pcc_pulse")]
 pub static PULSE: PerCpuArray<Pulse, { PULSE_SLOTS as usize }> = PerCpuArray::new();
+
+/// Which network namespace is the router's.
+#[btf_map(name = "pcc_netns")]
+pub static NETNS: Array<u64, { netns::SLOTS as usize }> = Array::new();

@@ -27,6 +27,7 @@ pub use attach::remove;
 pub use publish::SET_SPACE;
 
 mod attach;
+mod cgroup;
 mod publish;
 mod question;
 
@@ -215,13 +216,17 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassif
     Ok(program.try_into()?)
 }
 
-/// The verifier gives up with EAGAIN when a signal is pending for the thread; libbpf tries five times as well.
 fn load_program(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    again(|| program.load())
+}
+
+/// The verifier gives up with EAGAIN when a signal is pending for the thread; libbpf tries five times as well.
+fn again(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
     for _ in 0..4 {
-        match program.load() {
+        match load() {
             Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,
         }
     }
-    program.load()
+    load()
 }

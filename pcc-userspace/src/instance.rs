@@ -9,6 +9,7 @@ use crate::config::{Config, Paths};
 use crate::dataplane::{self, DataPlane};
 use crate::host::{Change, Family, Host, Observed};
 use crate::journal::{Journal, Lock};
+use crate::own_traffic::Taking;
 use crate::plan::{self, Live};
 use crate::policies;
 use crate::problem::Problem;
@@ -178,7 +179,9 @@ impl Instance {
             return Err(Problem::new("no uplink would take connections", "give one of them a weight above 0").into());
         }
         self.weights = weights;
-        self.write_buckets()
+        self.write_buckets()?;
+        self.update_elements();
+        Ok(())
     }
 
     /// The bucket tables in force, per family.
@@ -210,7 +213,8 @@ impl Instance {
 
     fn update_elements(&mut self) {
         let sources = UsualSources::of(&self.topology, &self.live, &self.observed);
-        let script = ruleset::update(&self.config, &self.topology, &self.live, &sources);
+        let taking = Taking { live: &self.live, weights: &self.weights };
+        let script = ruleset::update(&self.config, &self.topology, &self.live, taking, &sources);
         self.host.try_apply(&Change::Nft { summary: "new elements".into(), script });
     }
 

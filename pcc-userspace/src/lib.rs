@@ -17,6 +17,7 @@ pub mod host;
 pub mod instance;
 pub mod journal;
 pub mod mirror;
+pub mod own_traffic;
 pub mod plan;
 pub mod policies;
 pub mod problem;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::host::{Address, Link};
+use crate::own_traffic::Taking;
 use crate::sources::{Source, UsualSources};
 use crate::{config, ruleset, survey, topology};
 
@@ -210,7 +211,9 @@ fn router_advertisements_are_accepted_before_forwarding_is_turned_on() {
 fn an_update_of_the_elements_touches_no_rule() {
     let (topology, live) = resolve(&config(), &host());
     let sources = UsualSources::of(&topology, &live, &host());
-    let update = ruleset::update(&config(), &topology, &live, &sources);
+    let weights = [(1, 1), (2, 1)].into();
+    let taking = Taking { live: &live, weights: &weights };
+    let update = ruleset::update(&config(), &topology, &live, taking, &sources);
     for line in update.lines() {
         let allowed = ["flush set inet pcc ", "flush map inet pcc ", "add element inet pcc "];
         assert!(allowed.iter().any(|start| line.starts_with(start)), "{line}");
@@ -218,7 +221,7 @@ fn an_update_of_the_elements_touches_no_rule() {
     for element in ["usual_source4 { \"wan2\" : 198.18.1.2 }", "connected4 { \"wan2\" . 198.18.2.0/24 }"] {
         assert!(update.contains(element), "{update}");
     }
-    let created = ruleset::create(&config(), &topology, &live, &sources);
+    let created = ruleset::create(&config(), &topology, &live, taking, &sources);
     let elements =
         |text: &str| text.lines().filter(|line| line.starts_with("add element")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(elements(&created), elements(&update));

@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 
 use crate::config::{Config, Mss, Nat};
 use crate::host::Family;
+use crate::own_traffic::{self, Taking};
 use crate::plan::Live;
 use crate::sources::UsualSources;
 use crate::topology::{Topology, Uplink};
 
 /// Raised whenever the rules below change, so that a start replaces a table of another version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Name of the table in family `inet`.
 pub fn table_name(instance: &str) -> String {
@@ -58,7 +59,7 @@ const CLAMP: &str = " map mss4 { typeof oifname : tcp option maxseg size; }
 ";
 
 /// One transaction that replaces the table of the instance, whatever stands there, with all its elements.
-pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
+pub fn create(config: &Config, topology: &Topology, live: &Live, taking: Taking<'_>, sources: &UsualSources) -> String {
     let name = table_name(&config.instance);
     let marks = config.marks;
     let (mask, id_mask) = (marks.mask(), marks.id_mask());
@@ -90,7 +91,9 @@ pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &Usual
             !(id_mask | marks.confirmed()),
             marks.of(id) | marks.confirmed()
         ));
+        line(format!(" chain begin{id} {{ meta mark set meta mark & {:#x} | {:#x}; }}", !mask, marks.of(id)));
     }
+    line(own_traffic::sets().trim_end().into());
     line(format!(
         " chain from_uplink {{
   ct mark & {ours:#x} == 0 iifname vmap @commit_id
@@ -112,7 +115,7 @@ pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &Usual
  }}
  chain output {{ type route hook output priority mangle + 1; policy accept;
   ct mark & {id_mask:#x} vmap @own
- }}
+{own_new} }}
  chain commit {{ type filter hook postrouting priority mangle + 1; policy accept;
   ct mark & {ours:#x} == 0 oifname vmap @commit_id
  }}
@@ -122,23 +125,28 @@ pub fn create(config: &Config, topology: &Topology, live: &Live, sources: &Usual
 }}",
         ours = marks.ours(),
         keep = !mask,
+        own_new = own_traffic::rules(marks),
     ));
-    text.push_str(&elements(config, topology, live, sources));
+    text.push_str(&elements(config, topology, live, taking, sources));
     text
 }
 
 /// One transaction that replaces the elements, and touches no rule.
-pub fn update(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
+pub fn update(config: &Config, topology: &Topology, live: &Live, taking: Taking<'_>, sources: &UsualSources) -> String {
     let name = table_name(&config.instance);
     let mut text = String::new();
-    for set in ["wans", "masqueraded", "connected4", "connected6"] {
+    for set in ["wans", "masqueraded", "connected4", "connected6"].iter().chain(&own_traffic::SETS) {
         let _ = writeln!(text, "flush set inet {name} {set}");
     }
     let clamp: &[&str] = if clamps(config) { &["mss4", "mss6"] } else { &[] };
-    for map in ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6"].iter().chain(clamp) {
+    for map in ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6"]
+        .iter()
+        .chain(&own_traffic::MAPS)
+        .chain(clamp)
+    {
         let _ = writeln!(text, "flush map inet {name} {map}");
     }
-    text + &elements(config, topology, live, sources)
+    text + &elements(config, topology, live, taking, sources)
 }
 
 /// Removes the table. It is created first, so that its absence is no error.
@@ -147,7 +155,7 @@ pub fn remove(instance: &str) -> String {
     format!("table inet {name}\ndelete table inet {name}\n")
 }
 
-fn elements(config: &Config, topology: &Topology, live: &Live, sources: &UsualSources) -> String {
+fn elements(config: &Config, topology: &Topology, live: &Live, taking: Taking<'_>, sources: &UsualSources) -> String {
     let name = table_name(&config.instance);
     let mut text = String::new();
     let mut add = |target: &str, element: String| {
@@ -179,6 +187,9 @@ fn elements(config: &Config, topology: &Topology, live: &Live, sources: &UsualSo
             let set = if network.addr().is_ipv4() { "connected4" } else { "connected6" };
             add(set, format!("\"{device}\" . {network}"));
         }
+    }
+    for (target, element) in own_traffic::elements(config, topology, live, taking, sources) {
+        add(target, element);
     }
     for (device, sizes) in segment_sizes(topology) {
         for (map, size) in ["mss4", "mss6"].into_iter().zip(sizes) {

@@ -8,7 +8,9 @@ use pcc_ebpf::abi::Device;
 use crate::config::{Config, Paths};
 use crate::dataplane::Side;
 use crate::host::{Change, Family, Host, Link, Observed, clash};
+use crate::instance;
 use crate::journal::Journal;
+use crate::own_traffic::Taking;
 use crate::plan::{self, Live};
 use crate::problem::Problems;
 use crate::rules;
@@ -90,12 +92,14 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host) -> Result<Sur
     steps.extend(sysctls.into_iter().map(|(key, value)| Step::Change(Change::Sysctl { key, value })));
     steps.extend(plan::routing(config, &topology, &live, &observed).into_iter().map(Step::Change));
     let sources = UsualSources::of(&topology, &live, &observed);
+    let weights = instance::weights(config, &topology);
+    let taking = Taking { live: &live, weights: &weights };
     let stands = host.table_comment(&table)?.is_some_and(|comment| comment == ruleset::fingerprint(config, &topology));
     steps.push(Step::Change(if stands {
-        let script = ruleset::update(config, &topology, &live, &sources);
+        let script = ruleset::update(config, &topology, &live, taking, &sources);
         Change::Nft { summary: format!("new elements for table inet {table}"), script }
     } else {
-        let script = ruleset::create(config, &topology, &live, &sources);
+        let script = ruleset::create(config, &topology, &live, taking, &sources);
         Change::Nft { summary: format!("table inet {table}"), script }
     }));
     steps.extend(attachments(&topology));

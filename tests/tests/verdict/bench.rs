@@ -101,6 +101,11 @@ impl Bench {
         bench
     }
 
+    /// Removes all pins, as the end of an instance does.
+    pub fn detach(&self) {
+        dataplane::remove(&self.pins, &[], &[]).unwrap();
+    }
+
     /// Makes the bits of `layout` ours, and gives marks to all uplinks that it has room for.
     pub fn set_layout(&mut self, layout: MarkLayout) {
         self.model.layout = layout;

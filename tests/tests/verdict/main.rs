@@ -10,5 +10,6 @@ mod model;
 mod peers;
 mod random;
 mod rules;
+mod sockets;
 mod uplink;
 mod wire;
