@@ -5,7 +5,7 @@
 
 /// Version of this file. It is part of the pin path, so a controller never adopts maps of another layout.
 /// Raise it whenever a map's name, key, value, size rule or meaning changes.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// Buckets per family. A power of two, so that a hash selects one with a mask instead of a division; 1,024 give
 /// weights a resolution of 0.1 %.
@@ -18,6 +18,7 @@ pub const UPLINK_SLOTS: u32 = 64;
 pub const MAX_UPLINK: u32 = UPLINK_SLOTS - 1;
 
 pub use marks::{Field, MarkFields, MarkLayout};
+pub use peers::{Beat, PULSE_SLOTS, Peer, PeerKey, Pulse, pulse_index};
 pub use policies::{
     BUCKET_SLOTS, POLICIES, POLICY_DEFAULT, POLICY_MAIN, POLICY_SLOTS, Policy, Sticky, StickyKey, bucket_index,
     policy_index,
@@ -25,6 +26,7 @@ pub use policies::{
 pub use steps::{Member4, Member6, NTH_COUNTERS, Op, STEPS, Step, state};
 
 mod marks;
+mod peers;
 mod policies;
 mod steps;
 
@@ -60,14 +62,30 @@ pub mod map {
     pub const POLICIES: &str = "pcc_policies";
     /// LRU: [`super::StickyKey`] → [`super::Sticky`].
     pub const STICKY: &str = "pcc_sticky";
+    /// LRU: [`super::PeerKey`] → [`super::Peer`].
+    pub const PEERS: &str = "pcc_peers";
+    /// Per-CPU array: [`super::pulse_index`] → [`super::Pulse`].
+    pub const PULSE: &str = "pcc_pulse";
+    /// Array: [`super::netns`] → `u64`.
+    pub const NETNS: &str = "pcc_netns";
     /// All of them, in the order in which they are pinned.
-    pub const ALL: [&str; 15] = [
+    pub const ALL: [&str; 18] = [
         FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6, STEPS, SETS4, SETS6, NTH,
-        POLICIES, STICKY,
+        POLICIES, STICKY, PEERS, PULSE, NETNS,
     ];
 }
 
-/// Names of the tc programs as `bpftool prog` shows them.
+/// Slots of the map that tells the programs of sockets, which run for the whole machine, which ones are the router's.
+pub mod netns {
+    /// Cookie of a socket of the controller. When it is connected, the program writes down where it is.
+    pub const ASKER: u32 = 0;
+    /// Cookie of the router's network namespace; 0: not known, so that the programs do nothing.
+    pub const COOKIE: u32 = 1;
+    /// So many there are.
+    pub const SLOTS: u32 = 2;
+}
+
+/// Names of the programs as `bpftool prog` shows them.
 pub mod program {
     /// Ingress of a LAN device: classifies.
     pub const LAN_INGRESS: &str = "pcc_lan_in";
@@ -81,6 +99,10 @@ pub mod program {
     pub const MIRROR_INGRESS: &str = "pcc_mirror_in";
     /// Egress of such a device: learns connection marks.
     pub const MIRROR_EGRESS: &str = "pcc_mirror_out";
+    /// A socket is connected to an IPv4 address.
+    pub const CONNECT4: &str = "pcc_connect4";
+    /// A socket is connected to an IPv6 address.
+    pub const CONNECT6: &str = "pcc_connect6";
 }
 
 /// One direction of a connection as the LAN side sees it. IPv4 addresses are stored as IPv4-mapped IPv6 addresses.
@@ -185,7 +207,7 @@ pub struct Settings {
     pub first_step6: u32,
     /// Raised whenever decisions that rules made must be forgotten.
     pub rules_generation: u32,
-    /// [`MarkFields::ours`].
+    /// [`MarkLayout::ours`] or [`MarkFields::ours`].
     pub mark_ours: u32,
     /// Position and width of the connection mark in the packet mark.
     pub connection: Field,
@@ -193,6 +215,8 @@ pub struct Settings {
     pub routing: Field,
     /// Position and width of RouterOS's packet mark in the packet mark.
     pub packet: Field,
+    /// Not 0: the router's own connections are balanced.
+    pub balance_router: u32,
 }
 
 /// Traffic of one uplink.
@@ -283,7 +307,7 @@ const _: () = {
     assert!(size_of::<Flow>() == 20);
     assert!(size_of::<Uplink>() == 16);
     assert!(size_of::<Device>() == 12);
-    assert!(size_of::<Settings>() == 80);
+    assert!(size_of::<Settings>() == 84);
     assert!(size_of::<Step>() == 36);
     assert!(size_of::<Member4>() == 8);
     assert!(size_of::<Member6>() == 20);
@@ -292,6 +316,9 @@ const _: () = {
     assert!(size_of::<Policy>() == 24);
     assert!(size_of::<StickyKey>() == 44);
     assert!(size_of::<Sticky>() == 16);
+    assert!(size_of::<PeerKey>() == 20);
+    assert!(size_of::<Peer>() == 8);
+    assert!(size_of::<Pulse>() == 32);
     assert!(BUCKETS.is_power_of_two());
     assert!(POLICIES.is_power_of_two());
 };
@@ -307,6 +334,7 @@ mod pod {
     }
     pod!(super::FlowKey, super::Flow, super::Uplink, super::Device, super::Settings, super::Traffic);
     pod!(super::Step, super::Member4, super::Member6, super::Policy, super::StickyKey, super::Sticky);
+    pod!(super::PeerKey, super::Peer, super::Pulse);
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::programs::TcContext;
 use pcc_ebpf::abi::{
-    Counter, Device, Flow, FlowKey, IPV4, Member4, Member6, Policy, STEPS, Settings, Step, Sticky, StickyKey, Traffic,
-    Uplink, policy_index,
+    Beat, Counter, Device, Flow, FlowKey, IPV4, Member4, Member6, Peer, PeerKey, Policy, STEPS, Settings, Step, Sticky,
+    StickyKey, Traffic, Uplink, policy_index, pulse_index,
 };
 use pcc_ebpf::classify::Tables;
 use pcc_ebpf::mangle::{self, Facts, Rules, Walk};
 use pcc_ebpf::packet::{Headers, Packet};
+use pcc_ebpf::peer::{Peers, is_tcp};
 use pcc_ebpf::policy::{Choice, holds, sticky_key};
 
 use crate::maps::{self, Scratch};
@@ -85,6 +86,19 @@ impl Tables for Maps {
     fn sticky(&self, key: &StickyKey) -> Option<Sticky> {
         // SAFETY: as in `flow`.
         unsafe { maps::STICKY.get(key) }.copied()
+    }
+}
+
+impl Peers for Maps {
+    #[inline(always)]
+    fn peer(&self, key: &PeerKey) -> Option<Peer> {
+        // SAFETY: as in `flow`; a wrong time counts one question more or less.
+        unsafe { maps::PEERS.get(key) }.copied()
+    }
+    #[inline(always)]
+    fn set_peer(&mut self, key: &PeerKey, peer: Peer) {
+        // A full map is no error: who is not in it counts nothing.
+        let _ = maps::PEERS.insert(key, &peer, 0);
     }
 }
 
@@ -254,6 +268,22 @@ pub fn traffic(id: u32, change: impl FnOnce(&mut Traffic)) {
         // SAFETY: as in `count`.
         change(unsafe { &mut *slot });
     }
+}
+
+/// Changes the pulse of uplink `id` that `headers` belong to.
+#[inline(always)]
+pub fn pulse(id: u32, headers: &Headers, change: impl FnOnce(&mut Beat)) {
+    if let Some(slot) = maps::PULSE.get_ptr_mut(pulse_index(id, headers.family)) {
+        // SAFETY: as in `count`.
+        let pulse = unsafe { &mut *slot };
+        change(if is_tcp(headers) { &mut pulse.tcp } else { &mut pulse.other });
+    }
+}
+
+/// The packet came in by a device; 0 is none: the router itself sends it.
+#[inline(always)]
+pub fn is_forwarded(ctx: &TcContext) -> bool {
+    field(ctx, |skb| skb.ingress_ifindex) != 0
 }
 
 /// The packet's mark.

@@ -16,6 +16,9 @@
 //! | *policy* | how the connections that a rule decides choose among its uplinks ([`abi::Policy`]) |
 //! | *sticky* | connections that share some fields keep to one uplink ([`abi::Sticky`]) |
 //! | *verdict* | what the classifier says about one packet: [`classify::Recall`], then [`policy::Choice`] |
+//! | *question*, *answer* | the first packets of a connection, out and back ([`peer`]) |
+//! | *peer* | a remote address as one uplink reaches it ([`abi::Peer`]) |
+//! | *pulse* | questions and answers of an uplink ([`abi::Pulse`]) |
 //! | *rule*, *chain*, *connection mark*, *packet mark*, *routing mark* | RouterOS's own words, where its rules decide |
 //! | *step* | a test or an action of compiled rules ([`abi::Step`]) |
 //! | *walk* | a packet's way through the steps ([`mangle::Walk`]) |
@@ -38,5 +41,7 @@ pub mod abi;
 pub mod classify;
 pub mod flow;
 pub mod mangle;
+pub mod own;
 pub mod packet;
+pub mod peer;
 pub mod policy;

@@ -1,6 +1,6 @@
-//! The tc programs: parse → decide → apply.
+//! The tc programs: parse → decide → apply; and those of sockets.
 //!
-//! All of them return "not mine": the next program, and then the kernel, go on with the packet. None of them drops.
+//! The tc programs return "not mine": the next program, and then the kernel, go on with the packet. None of them drops.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -9,6 +9,8 @@ mod access;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod programs;
+#[cfg(target_arch = "bpf")]
+mod sockets;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

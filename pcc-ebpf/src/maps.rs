@@ -5,8 +5,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use pcc_ebpf::abi::{
-    BUCKET_SLOTS, Device, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, POLICY_SLOTS, Policy, STEPS, Settings, Step,
-    Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink,
+    BUCKET_SLOTS, Device, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, POLICY_SLOTS, PULSE_SLOTS, Peer, PeerKey,
+    Policy, Pulse, STEPS, Settings, Step, Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink, netns,
 };
 use pcc_ebpf::policy::Choice;
 
@@ -83,3 +83,15 @@ pub static POLICIES: Array<Policy, { POLICY_SLOTS as usize }> = Array::new();
 /// Which uplink connections keep to. The controller makes it no larger than the flow cache.
 #[btf_map(name = "pcc_sticky")]
 pub static STICKY: LruHashMap<StickyKey, Sticky, 65_536> = LruHashMap::new();
+
+/// Remote addresses that answered.
+#[btf_map(name = "pcc_peers")]
+pub static PEERS: LruHashMap<PeerKey, Peer, 16_384> = LruHashMap::new();
+
+/// Questions and answers by uplink and family.
+#[btf_map(name = "pcc_pulse")]
+pub static PULSE: PerCpuArray<Pulse, { PULSE_SLOTS as usize }> = PerCpuArray::new();
+
+/// Which network namespace is the router's.
+#[btf_map(name = "pcc_netns")]
+pub static NETNS: Array<u64, { netns::SLOTS as usize }> = Array::new();

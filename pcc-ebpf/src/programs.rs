@@ -8,6 +8,7 @@ use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
 use pcc_ebpf::classify::{Lesson, Recall, Tables, learn, recall};
 use pcc_ebpf::mangle::{self, Walk};
 use pcc_ebpf::packet::{Headers, Unread, parse};
+use pcc_ebpf::peer::{answer, ask};
 use pcc_ebpf::policy::{keep, select};
 
 use crate::access::{self, Linear, Maps};
@@ -43,6 +44,7 @@ pub fn pcc_lan_out(ctx: TcContext) -> i32 {
         if let Lesson::Remember(flow, counter) = lesson {
             access::remember(&answered, &flow);
             access::count(counter);
+            note_answer(&headers, flow.uplink);
         }
     }
     TC_ACT_UNSPEC
@@ -83,6 +85,10 @@ pub fn pcc_wan_out(ctx: TcContext) -> i32 {
         });
         if ours && confirmed && missed {
             access::count(Counter::Relearned);
+        }
+        // Answers to the router itself are seen nowhere.
+        if ours && !confirmed && access::is_forwarded(&ctx) {
+            note_question(&ctx, &device);
         }
     }
     TC_ACT_UNSPEC
@@ -127,6 +133,24 @@ pub fn pcc_mirror_out(ctx: TcContext) -> i32 {
         }
     }
     TC_ACT_UNSPEC
+}
+
+/// Notes that an address was asked.
+#[inline(never)]
+fn note_question(ctx: &TcContext, device: &Device) {
+    if let Ok(headers) = headers(ctx, device)
+        && ask(&mut Maps, &headers, device.uplink, access::now())
+    {
+        access::pulse(device.uplink, &headers, |beat| beat.asked += 1);
+    }
+}
+
+/// Notes that an address answered.
+#[inline(never)]
+fn note_answer(headers: &Headers, uplink: u32) {
+    if answer(&mut Maps, headers, uplink, access::now()) {
+        access::pulse(uplink, headers, |beat| beat.answered += 1);
+    }
 }
 
 #[inline(always)]

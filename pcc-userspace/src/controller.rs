@@ -162,9 +162,9 @@ impl Controller {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        if self.health.tick(&mut self.instance.plane, now) {
-            self.publish();
-        }
+        self.health.tick(now);
+        self.health.sample(&self.instance.plane, now);
+        self.publish();
         let due = self.retiring.due(now);
         for part in due.finish {
             self.instance.finish(part);

@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, Pod};
-use pcc_ebpf::abi::{ABI, Counter, Device, Flow, FlowKey, Settings, Traffic, Uplink, map, program};
+use pcc_ebpf::abi::{
+    ABI, Beat, Counter, Device, Flow, FlowKey, Pulse, Settings, Traffic, Uplink, map, program, pulse_index,
+};
 
 use crate::problem::{NEEDED_RIGHTS, Problem};
 use crate::survey::Known;
@@ -26,6 +28,7 @@ pub use attach::remove;
 pub use publish::SET_SPACE;
 
 mod attach;
+mod cgroup;
 mod publish;
 mod question;
 
@@ -159,6 +162,17 @@ impl DataPlane {
         }))
     }
 
+    /// Questions and answers of uplink `id` in `family` ([`IPV4`](pcc_ebpf::abi::IPV4) or [`IPV6`](pcc_ebpf::abi::IPV6)),
+    /// summed over CPUs.
+    pub fn pulse(&self, id: u32, family: u32) -> Result<Pulse> {
+        let map = PerCpuArray::<_, Pulse>::try_from(self.ebpf.map(map::PULSE).context("map of pulses")?)?;
+        let beat = |sum: Beat, cpu: Beat| Beat { asked: sum.asked + cpu.asked, answered: sum.answered + cpu.answered };
+        Ok(map.get(&pulse_index(id, family), 0)?.iter().fold(Pulse::default(), |sum, cpu| Pulse {
+            tcp: beat(sum.tcp, cpu.tcp),
+            other: beat(sum.other, cpu.other),
+        }))
+    }
+
     fn array<V: Pod>(&self, name: &str) -> Result<Array<&MapData, V>> {
         Ok(Array::try_from(self.ebpf.map(name).with_context(|| format!("map `{name}`"))?)?)
     }
@@ -217,13 +231,17 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassif
     Ok(program.try_into()?)
 }
 
-/// The verifier gives up with EAGAIN when a signal is pending for the thread; libbpf tries five times as well.
 fn load_program(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    again(|| program.load())
+}
+
+/// The verifier gives up with EAGAIN when a signal is pending for the thread; libbpf tries five times as well.
+fn again(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
     for _ in 0..4 {
-        match program.load() {
+        match load() {
             Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,
         }
     }
-    program.load()
+    load()
 }

@@ -141,7 +141,9 @@ impl Instance {
             return Err(Problem::new("no uplink would take connections", "give one of them a weight above 0").into());
         }
         self.weights = weights;
-        self.write_buckets()
+        self.write_buckets()?;
+        self.update_elements();
+        Ok(())
     }
 
     /// The bucket tables in force, per family.
@@ -182,6 +184,7 @@ impl Instance {
             topology: &self.topology,
             standing: &self.standing,
             ending: &self.ending,
+            weights: &self.weights,
             sources: &UsualSources::of(&self.topology, &self.standing.taking, &self.observed),
         })
     }

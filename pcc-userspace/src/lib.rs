@@ -20,6 +20,7 @@ pub mod instance;
 pub mod journal;
 pub mod mirror;
 pub mod overrides;
+pub mod own_traffic;
 pub mod plan;
 pub mod policies;
 pub mod problem;

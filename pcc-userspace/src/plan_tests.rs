@@ -211,11 +211,13 @@ fn an_update_of_the_elements_touches_no_rule() {
     let (topology, live) = resolve(&config(), &host());
     let sources = UsualSources::of(&topology, &live, &host());
     let (config, standing, ending) = (config(), Standing::sound(live), [].into());
+    let weights = [(1, 1), (2, 1)].into();
     let state = ruleset::State {
         config: &config,
         topology: &topology,
         standing: &standing,
         ending: &ending,
+        weights: &weights,
         sources: &sources,
     };
     let update = ruleset::update(&state);

@@ -50,6 +50,16 @@ pub fn tables(
     tables
 }
 
+/// Who takes the new connections of `family` that no rule gives away: ids, and in which proportion.
+pub fn shares(
+    topology: &Topology,
+    standing: &Standing,
+    weights: &BTreeMap<u32, u32>,
+    family: Family,
+) -> Vec<(u32, u32)> {
+    wanted(&all(topology, weights), standing, family)
+}
+
 /// An uplink of a policy.
 #[derive(Clone, Copy, Debug)]
 struct Member {
@@ -62,16 +72,23 @@ struct Member {
 }
 
 fn members(policy: &Policy, topology: &Topology, weights: &BTreeMap<u32, u32>) -> Vec<Member> {
-    let member =
-        |uplink: &Uplink, weight, tier| Member { id: uplink.id, weight, degraded: uplink.config.degraded.weight, tier };
     match &policy.members {
-        Members::All => {
-            let weight = |uplink: &Uplink| weights.get(&uplink.id).copied().unwrap_or(0);
-            topology.uplinks.iter().map(|uplink| member(uplink, weight(uplink), uplink.config.tier)).collect()
-        }
+        Members::All => all(topology, weights),
         Members::Group(group) => {
-            group.iter().filter_map(|(index, weight)| Some(member(topology.uplinks.get(*index)?, *weight, 0))).collect()
+            let uplinks = group.iter().filter_map(|(index, weight)| Some((topology.uplinks.get(*index)?, *weight)));
+            uplinks.map(|(uplink, weight)| Member::new(uplink, weight, 0)).collect()
         }
+    }
+}
+
+fn all(topology: &Topology, weights: &BTreeMap<u32, u32>) -> Vec<Member> {
+    let weight = |uplink: &Uplink| weights.get(&uplink.id).copied().unwrap_or(0);
+    topology.uplinks.iter().map(|uplink| Member::new(uplink, weight(uplink), uplink.config.tier)).collect()
+}
+
+impl Member {
+    fn new(uplink: &Uplink, weight: u32, tier: u32) -> Self {
+        Self { id: uplink.id, weight, degraded: uplink.config.degraded.weight, tier }
     }
 }
 

@@ -3,17 +3,18 @@
 //! Its rules never change while it stands; only elements of named sets and maps do. Replacing rules that hold anonymous
 //! verdict maps lets packets slip past them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::config::{Config, Mss, Nat};
 use crate::host::Family;
+use crate::own_traffic;
 use crate::plan::Standing;
 use crate::sources::UsualSources;
 use crate::topology::{Topology, Uplink};
 
 /// Raised whenever the rules below change, so that a start replaces a table of another version.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What the elements follow from.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub struct State<'a> {
     pub standing: &'a Standing,
     /// Uplinks, by id, whose TCP connections are answered by a reset.
     pub ending: &'a BTreeSet<(u32, Family)>,
+    /// Weights in force by uplink id.
+    pub weights: &'a BTreeMap<u32, u32>,
     /// Where answers of the router come from.
     pub sources: &'a UsualSources,
 }
@@ -88,7 +91,7 @@ table inet {name} {{
  map usual_source6 {{ type ifname : ipv6_addr; }}
  set connected4 {{ type ifname . ipv4_addr; flags interval; }}
  set connected6 {{ type ifname . ipv6_addr; flags interval; }}
-{CLAMP} chain kill {{
+{CLAMP}{own_sets} chain kill {{
   meta l4proto tcp ct status seen-reply tcp flags & rst == 0 reject with tcp reset
  }}
  chain from_uplink {{
@@ -114,7 +117,7 @@ table inet {name} {{
  }}
  chain output {{ type route hook output priority mangle + 1; policy accept;
   ct mark & {id_mask:#x} vmap @own
- }}
+{own_new} }}
  chain commit {{ type filter hook postrouting priority mangle + 1; policy accept;
   ct mark & {ours:#x} == 0 oifname vmap @commit_id
  }}
@@ -129,6 +132,8 @@ table inet {name} {{
         id_mask = marks.id_mask(),
         ours = marks.ours(),
         keep = !marks.mask(),
+        own_sets = own_traffic::sets(),
+        own_new = own_traffic::rules(marks),
     );
     chains(&mut text, state);
     elements(&mut text, state);
@@ -146,10 +151,11 @@ pub fn extend(state: &State<'_>) -> String {
 pub fn update(state: &State<'_>) -> String {
     let name = table_name(&state.config.instance);
     let mut text = String::new();
-    for set in ["wans", "masqueraded", "connected4", "connected6"] {
+    for set in ["wans", "masqueraded", "connected4", "connected6"].iter().chain(&own_traffic::SETS) {
         let _ = writeln!(text, "flush set inet {name} {set}");
     }
-    for map in ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6", "mss4", "mss6"] {
+    let maps = ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6", "mss4", "mss6"];
+    for map in maps.iter().chain(&own_traffic::MAPS) {
         let _ = writeln!(text, "flush map inet {name} {map}");
     }
     elements(&mut text, state);
@@ -173,6 +179,7 @@ fn chains(text: &mut String, state: &State<'_>) {
         let (kept, restored) = (!(marks.id_mask() | marks.confirmed()), mark | marks.confirmed());
         let chains = [
             (format!("save{id}"), vec![format!("ct mark set ct mark & {:#x} | {mark:#x}", !mask)]),
+            (format!("begin{id}"), vec![format!("meta mark set meta mark & {:#x} | {mark:#x}", !mask)]),
             (format!("restore{id}"), vec![format!("meta mark set meta mark & {kept:#x} | {restored:#x}")]),
             (format!("kill4_{id}"), vec!["meta nfproto ipv4 goto kill".into(), format!("goto restore{id}")]),
             (format!("kill6_{id}"), vec!["meta nfproto ipv6 goto kill".into(), format!("goto restore{id}")]),
@@ -195,7 +202,7 @@ pub fn remove(instance: &str) -> String {
 }
 
 fn elements(text: &mut String, state: &State<'_>) {
-    let State { config, topology, standing, ending, sources } = state;
+    let State { config, topology, standing, ending, sources, .. } = state;
     let name = table_name(&config.instance);
     let mut add = |target: &str, element: String| {
         let _ = writeln!(text, "add element inet {name} {target} {{ {element} }}");
@@ -233,6 +240,9 @@ fn elements(text: &mut String, state: &State<'_>) {
             let set = if network.addr().is_ipv4() { "connected4" } else { "connected6" };
             add(set, format!("\"{device}\" . {network}"));
         }
+    }
+    for (target, element) in own_traffic::elements(state) {
+        add(target, element);
     }
     for (device, sizes) in segment_sizes(topology) {
         for (map, size) in ["mss4", "mss6"].into_iter().zip(sizes) {

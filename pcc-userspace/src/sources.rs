@@ -18,6 +18,8 @@ pub struct UsualSources {
     pub usual: Vec<Source>,
     /// Networks that an uplink (by id) is connected to: answers to neighbours have the right source by themselves.
     pub connected: Vec<(u32, IpNet)>,
+    /// The addresses of uplinks.
+    pub own: Vec<IpAddr>,
 }
 
 /// An address and the uplink, by id, that has it; `None` for a device that is no uplink.
@@ -37,7 +39,11 @@ impl UsualSources {
             let networks = of_uplink(uplink, observed).filter_map(connected);
             IpNet::aggregate(&networks.collect()).into_iter().map(|network| (uplink.id, network))
         });
-        Self { usual: usual.collect(), connected: connected.collect() }
+        let own = topology.uplinks.iter().flat_map(|uplink| of_uplink(uplink, observed)).map(|it| it.network.addr());
+        let mut own: Vec<IpAddr> = own.collect();
+        own.sort_unstable();
+        own.dedup();
+        Self { usual: usual.collect(), connected: connected.collect(), own }
     }
 }
 

@@ -115,6 +115,13 @@ pub fn flow_entries(configured: Option<u32>, host: &dyn Host) -> Result<u32> {
 pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
     let mut plane = DataPlane::load(&paths.pins, flow_entries(config.flow_entries, host)?, log_level)?;
     fill(&mut plane, config, host, &survey.topology, &survey.standing, &weights(&survey.topology))?;
+    match plane.attach_router() {
+        Ok(true) => {}
+        Ok(false) => tracing::info!(
+            "no control groups of version 2: sockets of the router that are bound are not told from others"
+        ),
+        Err(error) => tracing::warn!("sockets of the router that are bound are not told from others: {error:#}"),
+    }
     Ok(plane)
 }
 
@@ -141,6 +148,8 @@ pub fn fill(
         seed: config.seed.map_or_else(|| boot_seed(host), Ok)?,
         hash_fields: config.hash.bits(),
         idle_seconds: IDLE_SECONDS,
+        mark_ours: marks.ours(),
+        balance_router: config.balance_router.into(),
         ..Settings::default()
     };
     plane.publish(&settings, &tables, &program)?;

@@ -9,6 +9,7 @@ use pcc_ebpf::abi::Device;
 use crate::config::{Config, OnDown, Paths};
 use crate::dataplane::Side;
 use crate::host::{Change, Family, Host, Link, Observed, clash};
+use crate::instance;
 use crate::journal::Journal;
 use crate::plan::{self, Live, Standing};
 use crate::problem::{Problem, Problems};
@@ -96,8 +97,14 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, known: &Known
     steps.extend(sysctls.into_iter().map(|(key, value)| Step::Change(Change::Sysctl { key, value })));
     steps.extend(plan::routing(config, &topology, &standing.taking, &observed).into_iter().map(Step::Change));
     let sources = UsualSources::of(&topology, &standing.taking, &observed);
-    let ending = BTreeSet::new();
-    let state = ruleset::State { config, topology: &topology, standing: &standing, ending: &ending, sources: &sources };
+    let state = ruleset::State {
+        config,
+        topology: &topology,
+        standing: &standing,
+        ending: &BTreeSet::new(),
+        weights: &instance::weights(&topology),
+        sources: &sources,
+    };
     let stands = host.table_comment(&table)?.is_some_and(|comment| comment == ruleset::fingerprint(config));
     steps.push(Step::Change(if stands {
         Change::Nft { summary: format!("new elements for table inet {table}"), script: ruleset::extend(&state) }

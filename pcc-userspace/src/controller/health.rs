@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use crate::config::{self, FailBack};
 use crate::dataplane::DataPlane;
 use crate::events::{Kind, Teller};
+use crate::health::passive;
 use crate::health::probe::{Outcome, Path, Prober};
 use crate::health::standing::{self, Member};
 use crate::health::uplink::{self, Event, State, Statistics};
@@ -16,6 +17,9 @@ use crate::instance::Instance;
 use crate::overrides::Admin;
 use crate::plan::Standing;
 use crate::topology::Uplink;
+
+/// The counters of the data path are looked at this often.
+const SAMPLE: Duration = Duration::from_millis(100);
 
 /// One uplink (by id) in one family.
 type Part = (u32, Family);
@@ -45,12 +49,15 @@ pub struct Health {
     admin: BTreeMap<u32, Admin>,
     outcomes: mpsc::Sender<Heard>,
     teller: Teller,
+    /// When the counters of the data path were last looked at.
+    sampled: Instant,
 }
 
 struct Check {
     name: String,
     device: String,
     uplink: uplink::Uplink,
+    passive: passive::Watch,
     /// Other ones are another check.
     path: Path,
     rules: (config::Check, config::Degraded),
@@ -61,28 +68,36 @@ struct Check {
 impl Health {
     /// Without checks. Outcomes of probes go to `outcomes`, changes to `teller`.
     pub fn new(outcomes: mpsc::Sender<Heard>, teller: Teller) -> Self {
-        Self { checks: BTreeMap::new(), admin: BTreeMap::new(), outcomes, teller }
+        Self { checks: BTreeMap::new(), admin: BTreeMap::new(), outcomes, teller, sampled: Instant::now() }
     }
 
     /// Starts, keeps and ends checks, so that they are those of the topology, and reports carriers.
     pub fn sync(&mut self, instance: &Instance, now: Instant) {
         let uplinks = &instance.topology.uplinks;
-        self.checks.retain(|(id, family), _| uplinks.iter().any(|it| it.id == *id && it.way(*family).is_some()));
+        self.checks.retain(|(id, _), _| uplinks.iter().any(|it| it.id == *id));
         self.admin.retain(|id, _| uplinks.iter().any(|it| it.id == *id));
         for uplink in uplinks {
             for family in Family::BOTH {
                 let part = (uplink.id, family);
-                let Some(path) = path(instance, uplink, family) else { continue };
+                let Some(path) = path(instance, uplink, family) else {
+                    // Its device, address or next hop is gone; what is held against it stays.
+                    self.handle(part, Event::Carrier(false), now);
+                    continue;
+                };
                 let rules = (uplink.config.check.clone(), uplink.config.degraded);
                 if self.checks.get(&part).is_none_or(|check| check.path != path || check.rules != rules) {
-                    let was_down = match self.checks.get(&part) {
-                        Some(check) => !check.uplink.state().is_usable(),
-                        None => instance.known.is_down(family, uplink.id),
-                    };
                     let mut check = Check::start(uplink, part, path, rules, &self.outcomes, now);
-                    if was_down && uplink.has_carrier() {
+                    let targets = check.probers.len();
+                    match self.checks.get(&part).map(|before| &before.uplink) {
+                        Some(before) => {
+                            let rules = (&uplink.config).into();
+                            check.uplink = before.successor(rules, targets, uplink.has_carrier(), now);
+                        }
                         // It has to answer before it counts as usable.
-                        check.uplink.handle(Event::Carrier(false), now);
+                        None if instance.known.is_down(family, uplink.id) => {
+                            check.uplink.handle(Event::Carrier(false), now);
+                        }
+                        None => {}
                     }
                     self.checks.insert(part, check);
                 }
@@ -119,16 +134,33 @@ impl Health {
         self.handle(part, event, Instant::now())
     }
 
-    /// Takes in that time has passed. True if what the uplinks are good for may have changed.
-    pub fn tick(&mut self, _plane: &mut DataPlane, now: Instant) -> bool {
+    /// Takes in that time has passed.
+    pub fn tick(&mut self, now: Instant) {
         let parts: Vec<Part> = self.checks.keys().copied().collect();
-        let mut changed = false;
         for part in parts {
-            let was_suspended = self.checks.get(&part).is_some_and(|check| check.uplink.is_suspended(now));
-            changed |= self.handle(part, Event::Tick, now);
-            changed |= self.checks.get(&part).is_some_and(|check| check.uplink.is_suspended(now)) != was_suspended;
+            self.handle(part, Event::Tick, now);
         }
-        changed
+    }
+
+    /// Looks at what the data path counted. True if it is time to look at standings: an uplink is suspected.
+    pub fn sample(&mut self, plane: &DataPlane, now: Instant) -> bool {
+        if now < self.sampled + SAMPLE {
+            return false;
+        }
+        self.sampled = now;
+        let mut suspected = false;
+        for ((id, family), check) in &mut self.checks {
+            let Ok(pulse) = plane.pulse(*id, *family as u32) else { continue };
+            if let Some(latency) = best(&check.uplink).and_then(|statistics| statistics.latency) {
+                check.passive.set_round_trip(latency);
+            }
+            if check.passive.sample(pulse, now) && check.uplink.state().is_usable() && !check.uplink.is_suspended(now) {
+                tracing::warn!("uplink {} {family}: new connections are not answered", check.name);
+                check.uplink.handle(Event::Suspect, now);
+                suspected = true;
+            }
+        }
+        suspected
     }
 
     /// Sends every probe that is due.
@@ -145,13 +177,15 @@ impl Health {
 
     /// When something is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.checks.values().filter_map(|check| check.uplink.next_deadline()).min()
+        let checks = self.checks.values().filter_map(|check| check.uplink.next_deadline());
+        checks.chain((!self.checks.is_empty()).then_some(self.sampled + SAMPLE)).min()
     }
 
     /// What the uplinks are good for.
     pub fn standing(&self, instance: &Instance, now: Instant) -> Standing {
-        let health = |part: Part| {
-            let check = self.checks.get(&part)?;
+        let health = |uplink: &Uplink, family| {
+            uplink.way(family)?;
+            let check = self.checks.get(&(uplink.id, family))?;
             Some(standing::Health { state: check.uplink.state(), suspended: check.uplink.is_suspended(now) })
         };
         let members = instance.topology.uplinks.iter().map(|uplink| Member {
@@ -160,7 +194,7 @@ impl Health {
             tier: uplink.config.tier,
             on_down: uplink.config.on_down,
             draining: matches!(self.admin.get(&uplink.id), Some(Admin::Draining(_))),
-            health: Family::BOTH.map(|family| health((uplink.id, family))),
+            health: Family::BOTH.map(|family| health(uplink, family)),
         });
         standing::standing(&members.collect::<Vec<_>>())
     }
@@ -215,7 +249,7 @@ impl Health {
         Some(Known {
             state: check.uplink.state().to_string(),
             suspended: check.uplink.is_suspended(Instant::now()),
-            statistics: check.uplink.statistics().into_iter().min_by_key(|statistics| statistics.loss),
+            statistics: best(&check.uplink),
         })
     }
 
@@ -260,8 +294,21 @@ impl Check {
             }
         }
         let machine = uplink::Uplink::new((&uplink.config).into(), probers.len(), uplink.has_carrier(), now);
-        Self { name, device: uplink.config.device.clone(), uplink: machine, path, rules, probers }
+        Self {
+            name,
+            device: uplink.config.device.clone(),
+            uplink: machine,
+            passive: passive::Watch::new(),
+            path,
+            rules,
+            probers,
+        }
     }
+}
+
+/// Of the target with the least loss.
+fn best(uplink: &uplink::Uplink) -> Option<Statistics> {
+    uplink.statistics().into_iter().min_by_key(|statistics| statistics.loss)
 }
 
 /// How probes of an uplink leave; `None` if it has no way in the family.

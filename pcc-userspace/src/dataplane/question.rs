@@ -19,7 +19,7 @@ impl DataPlane {
     /// [`Self::private`], but with the configuration of the data path that is pinned below `pins`: what belongs to packets
     /// that pass, flows, counters and the like, is its own. `None` if there is no data path.
     pub fn twin(pins: &Path) -> Result<Option<Self>> {
-        const OWN: [&str; 5] = [map::FLOWS, map::COUNTERS, map::TRAFFIC, map::NTH, map::STICKY];
+        const OWN: [&str; 7] = [map::FLOWS, map::COUNTERS, map::TRAFFIC, map::NTH, map::STICKY, map::PEERS, map::PULSE];
         let pins = pins.join(ABI.to_string());
         if !map::ALL.iter().all(|name| pins.join(name).exists()) {
             return Ok(None);
@@ -35,6 +35,7 @@ impl DataPlane {
         const FEW: u32 = 64;
         loader.map_max_entries(map::FLOWS, FEW);
         loader.map_max_entries(map::STICKY, FEW);
+        loader.map_max_entries(map::PEERS, FEW);
         loader.override_global(aya_log::LEVEL, &0_u8, false);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error.into()))?;
         for name in [program::LAN_INGRESS, program::MIRROR_INGRESS] {

@@ -101,6 +101,11 @@ impl Bench {
         bench
     }
 
+    /// Removes all pins, as the end of an instance does.
+    pub fn detach(&self) {
+        dataplane::remove(&self.pins, &[], &[]).unwrap();
+    }
+
     /// Makes the bits of `layout` ours, and gives marks to all uplinks that it has room for.
     pub fn set_layout(&mut self, layout: MarkLayout) {
         self.model.layout = layout;
@@ -252,7 +257,7 @@ impl Bench {
 
     /// Time of one run of a program, over a million of them.
     pub fn time(&mut self, name: &str, ifindex: u32, packet: &[u8], mark: u32) -> Duration {
-        self.run_skb(name, &Skb { ifindex, mark, segments: 0 }, packet, 1_000_000).1
+        self.run_skb(name, &Skb { ifindex, ingress: LAN, mark, ..Skb::default() }, packet, 1_000_000).1
     }
 
     fn counters(&self) -> Vec<(Counter, u64)> {
@@ -268,7 +273,7 @@ impl Bench {
     }
 
     fn run(&mut self, name: &str, ifindex: u32, packet: &[u8], mark: u32) -> u32 {
-        self.run_skb(name, &Skb { ifindex, mark, segments: 0 }, packet, 1).0
+        self.run_skb(name, &Skb { ifindex, mark, ..Skb::default() }, packet, 1).0
     }
 
     /// The mark afterwards and the time of one run. The packet must come out as it went in, and go on to the kernel.
@@ -340,8 +345,11 @@ impl Bench {
 }
 
 /// The fields of the kernel's packet structure that a test run sets.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Skb {
     pub ifindex: u32,
+    /// Where it came in; 0: from the host itself.
+    pub ingress: u32,
     pub mark: u32,
     pub segments: u32,
 }
@@ -352,7 +360,7 @@ impl Skb {
 
     fn bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        for (offset, value) in [(8, self.mark), (40, self.ifindex), (164, self.segments)] {
+        for (offset, value) in [(8, self.mark), (36, self.ingress), (40, self.ifindex), (164, self.segments)] {
             bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
         }
         bytes

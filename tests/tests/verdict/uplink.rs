@@ -19,7 +19,7 @@ fn what_comes_in_is_marked_with_its_uplink_and_counted() {
         for bytes in [packet().build(), packet().fragment(9, true).build(), packet().ether_type(0x806).build()] {
             for (ifindex, uplink) in [(WAN1, 1), (WAN2, 2)] {
                 for (segments, packets_in) in [(0, 1), (1, 1), (17, 17)] {
-                    let skb = Skb { ifindex, mark: FOREIGN | 0x5f, segments };
+                    let skb = Skb { ifindex, mark: FOREIGN | 0x5f, segments, ..Skb::default() };
                     let (mark, traffic, counters) = bench.uplink(program::UPLINK_INGRESS, &skb, &bytes, uplink);
                     assert_eq!(mark, FOREIGN | LAYOUT.of(uplink));
                     let expected = Traffic { packets_in, bytes_in: bytes.len() as u64, ..Traffic::default() };
@@ -50,7 +50,7 @@ fn what_leaves_is_counted_and_keeps_its_mark() {
             (0x01 | confirmed | missed, 0, false),
         ] {
             for (segments, packets_out) in [(0, 1), (3, 3)] {
-                let skb = Skb { ifindex: WAN1, mark, segments };
+                let skb = Skb { ifindex: WAN1, mark, segments, ..Skb::default() };
                 let (after, traffic, counters) = bench.uplink(program::UPLINK_EGRESS, &skb, &bytes, 1);
                 let bytes_out = bytes.len() as u64;
                 assert_eq!(after, mark);
@@ -65,7 +65,7 @@ fn what_leaves_is_counted_and_keeps_its_mark() {
 fn a_device_that_nobody_declared_counts_for_no_uplink() {
     with_bench(|bench| {
         for name in [program::UPLINK_INGRESS, program::UPLINK_EGRESS] {
-            let skb = Skb { ifindex: STRANGER, mark: FOREIGN | 0x81, segments: 0 };
+            let skb = Skb { ifindex: STRANGER, mark: FOREIGN | 0x81, ..Skb::default() };
             let seen = bench.uplink(name, &skb, &packet().build(), 1);
             assert_eq!(seen, (FOREIGN | 0x81, Traffic::default(), vec![Counter::UnknownDevice]));
         }
@@ -89,6 +89,7 @@ fn the_cost_of_each_program() {
             ("foreign", program::LAN_EGRESS, LAN, &answer, 0),
             ("any", program::UPLINK_INGRESS, WAN1, &answer, 0),
             ("any", program::UPLINK_EGRESS, WAN1, &known, confirmed),
+            ("new", program::UPLINK_EGRESS, WAN1, &new, LAYOUT.of(1)),
         ] {
             let time = bench.time(name, device, packet, mark);
             println!("{name:12} {what:10} {:4} ns a packet", time.as_nanos());
