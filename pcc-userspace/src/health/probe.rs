@@ -17,6 +17,7 @@ use icmp::{Heard, Pinger};
 
 pub mod arp;
 mod dns;
+mod filter;
 mod http;
 pub mod icmp;
 mod latest;

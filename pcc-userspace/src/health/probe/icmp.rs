@@ -11,7 +11,7 @@ use network_types::icmp::{Icmpv4Hdr, Icmpv4Type, Icmpv6Hdr, Icmpv6Type};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::Answer;
+use super::{Answer, filter};
 
 const _: () = assert!(Icmpv4Hdr::LEN == Icmpv6Hdr::LEN, "both headers are built by one function");
 
@@ -55,6 +55,7 @@ impl Pinger {
         socket.set_mark(mark)?;
         socket.bind_device(device.map(str::as_bytes))?;
         let identity = Identity(RandomState::new().build_hasher().finish());
+        socket.attach_filter(&filter::echo(target.is_ipv4(), identity.identifier()))?;
         Ok(Self { socket: UdpSocket::from_std(socket.into())?, target, identity, start: Instant::now() })
     }
 

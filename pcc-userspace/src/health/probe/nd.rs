@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::latest::Latest;
-use super::{Answer, Path, arp};
+use super::{Answer, Path, arp, filter};
 
 /// Neighbours take nothing that may have come through a router (section 7.1).
 const HOP_LIMIT: u32 = 255;
@@ -40,6 +40,7 @@ impl Solicitor {
         let socket = Socket::new(Domain::IPV6, Type::RAW.nonblocking(), Some(Protocol::ICMPV6))?;
         path.bind(&socket)?;
         socket.set_multicast_hops_v6(HOP_LIMIT)?;
+        socket.attach_filter(&filter::kind(TYPE_NEIGHBOR_ADVERTISEMENT))?;
         Ok(Self {
             socket: UdpSocket::from_std(socket.into())?,
             target,
