@@ -91,7 +91,7 @@ table inet {name} {{
  map usual_source6 {{ type ifname : ipv6_addr; }}
  set connected4 {{ type ifname . ipv4_addr; flags interval; }}
  set connected6 {{ type ifname . ipv6_addr; flags interval; }}
-{CLAMP}{own_sets} chain kill {{
+{CLAMP}{own_sets}{chains} chain kill {{
   meta l4proto tcp ct status seen-reply tcp flags & rst == 0 reject with tcp reset
  }}
  chain from_uplink {{
@@ -133,18 +133,30 @@ table inet {name} {{
         ours = marks.ours(),
         keep = !marks.mask(),
         own_sets = own_traffic::sets(),
+        chains =
+            chains(state).iter().map(|(chain, rules)| format!(" chain {chain} {{ {rules}; }}\n")).collect::<String>(),
         own_new = own_traffic::rules(marks),
     );
-    chains(&mut text, state);
     elements(&mut text, state);
     text
 }
 
 /// One transaction that gives a table that stands the chains of new uplinks, and replaces the elements.
 pub fn extend(state: &State<'_>) -> String {
-    let mut text = String::new();
-    chains(&mut text, state);
-    text + &update(state)
+    let name = table_name(&state.config.instance);
+    let chains = chains(state);
+    let all = |line: &dyn Fn(&str, &str) -> String| -> String {
+        chains.iter().map(|(chain, rules)| line(chain, rules)).collect()
+    };
+    // A chain that is declared twice would have its rules twice. The new rules are the same words, and plain rules are never
+    // missed by a packet.
+    format!(
+        "table inet {name} {{\n{}}}\n{}table inet {name} {{\n{}}}\n{}",
+        all(&|chain, _| format!(" chain {chain} {{ }}\n")),
+        all(&|chain, _| format!("flush chain inet {name} {chain}\n")),
+        all(&|chain, rules| format!(" chain {chain} {{ {rules}; }}\n")),
+        update(state)
+    )
 }
 
 /// One transaction that replaces the elements, and touches no rule.
@@ -168,31 +180,23 @@ pub fn wake_mark(config: &Config) -> u32 {
     config.marks.ours() | config.marks.confirmed()
 }
 
-/// The chains of each uplink. Their rules are made anew with the same words; plain rules are never missed by a packet.
-fn chains(text: &mut String, state: &State<'_>) {
-    let name = table_name(&state.config.instance);
+/// The chains of each uplink, by name, with their rules.
+fn chains(state: &State<'_>) -> Vec<(String, String)> {
     let marks = state.config.marks;
-    let mask = marks.mask();
-    for Uplink { id, .. } in &state.topology.uplinks {
+    let foreign = !marks.mask();
+    let of = |Uplink { id, .. }: &Uplink| {
         let mark = marks.of(*id);
         // The bit `missed` stays: egress tells a lost cache entry from a new connection by it.
         let (kept, restored) = (!(marks.id_mask() | marks.confirmed()), mark | marks.confirmed());
-        let chains = [
-            (format!("save{id}"), vec![format!("ct mark set ct mark & {:#x} | {mark:#x}", !mask)]),
-            (format!("begin{id}"), vec![format!("meta mark set meta mark & {:#x} | {mark:#x}", !mask)]),
-            (format!("restore{id}"), vec![format!("meta mark set meta mark & {kept:#x} | {restored:#x}")]),
-            (format!("kill4_{id}"), vec!["meta nfproto ipv4 goto kill".into(), format!("goto restore{id}")]),
-            (format!("kill6_{id}"), vec!["meta nfproto ipv6 goto kill".into(), format!("goto restore{id}")]),
-        ];
-        for (chain, _) in &chains {
-            let _ = writeln!(text, "add chain inet {name} {chain}\nflush chain inet {name} {chain}");
-        }
-        for (chain, rules) in &chains {
-            for rule in rules {
-                let _ = writeln!(text, "add rule inet {name} {chain} {rule}");
-            }
-        }
-    }
+        [
+            (format!("save{id}"), format!("ct mark set ct mark & {foreign:#x} | {mark:#x}")),
+            (format!("begin{id}"), format!("meta mark set meta mark & {foreign:#x} | {mark:#x}")),
+            (format!("restore{id}"), format!("meta mark set meta mark & {kept:#x} | {restored:#x}")),
+            (format!("kill4_{id}"), format!("meta nfproto ipv4 goto kill; goto restore{id}")),
+            (format!("kill6_{id}"), format!("meta nfproto ipv6 goto kill; goto restore{id}")),
+        ]
+    };
+    state.topology.uplinks.iter().flat_map(of).collect()
 }
 
 /// Removes the table. It is created first, so that its absence is no error.
