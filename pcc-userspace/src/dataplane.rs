@@ -187,6 +187,21 @@ pub fn pinned_flow_entries(pins: &Path) -> Option<u32> {
     Some(MapInfo::from_pin(pins.join(ABI.to_string()).join(map::FLOWS)).ok()?.max_entries())
 }
 
+/// A data path is pinned below `pins`, of whatever ABI.
+pub fn is_pinned(pins: &Path) -> bool {
+    fs::read_dir(pins).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// Ends the data paths of other ABIs that are pinned below `pins`, once ours is in their place.
+pub fn remove_other_versions(pins: &Path) -> Result<()> {
+    let ours = ABI.to_string();
+    let entries = fs::read_dir(pins).with_context(|| format!("reading {}", pins.display()))?;
+    for entry in entries.filter_map(Result::ok).filter(|entry| entry.file_name() != ours.as_str()) {
+        fs::remove_dir_all(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+    }
+    Ok(())
+}
+
 /// What the data path that is pinned below `pins` knows of its uplinks; nothing if there is none.
 pub fn known(pins: &Path) -> Known {
     let pin = pins.join(ABI.to_string()).join(map::UPLINKS);

@@ -69,7 +69,7 @@ impl Instance {
         let known = dataplane::known(&paths.pins);
         let survey = survey::survey(&config, &paths, host.as_mut(), &known)?;
         let lock = Lock::take(&paths.run, &config.instance)?;
-        let adopting = dataplane::pinned_flow_entries(&paths.pins).is_some();
+        let adopting = dataplane::is_pinned(&paths.pins);
         let mut journal = survey.journal.clone();
         let mut load = |host: &dyn Host| start::load(&config, &paths, host, &survey, log_level);
         match start::perform(&survey.steps, &survey.observed, &paths, host.as_mut(), &mut journal, &mut load, before) {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use pcc_ebpf::abi::{Device, Settings};
 
 use crate::config::{Config, Paths};
-use crate::dataplane::{DataPlane, Side};
+use crate::dataplane::{self, DataPlane, Side};
 use crate::host::{Change, Host, Link, Observed};
 use crate::instance::{tables, weights, write_uplinks};
 use crate::journal::{Journal, side_effects};
@@ -54,6 +54,7 @@ pub fn perform(
     }
     let mut plane = plane.context("the programs are not loaded")?;
     plane.detach_others(&steps.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
+    dataplane::remove_other_versions(&paths.pins)?;
     Ok(plane)
 }
 

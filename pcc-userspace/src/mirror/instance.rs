@@ -56,7 +56,7 @@ impl Instance {
     ) -> Result<(Self, Vec<String>)> {
         let survey = survey::survey(&config, &paths, host.as_mut(), &BTreeSet::new())?;
         let lock = Lock::take(&paths.run, &config.base.instance)?;
-        let adopting = dataplane::pinned_flow_entries(&paths.pins).is_some();
+        let adopting = dataplane::is_pinned(&paths.pins);
         let mut journal = survey.journal.clone();
         let mut load = |host: &dyn Host| load(&config, &paths, host, &survey, log_level);
         match start::perform(&survey.steps, &survey.observed, &paths, host.as_mut(), &mut journal, &mut load, before) {
