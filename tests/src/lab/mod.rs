@@ -19,6 +19,7 @@ pub mod address;
 mod builder;
 pub mod client;
 pub mod conversation;
+mod ends;
 pub mod fresh;
 pub mod idle;
 pub mod ledger;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::address::{self, Link};
 use super::builder::Defaults;
 use super::wire::Kind;
-use super::{Isp, Lab, topology, wire};
+use super::{Isp, Lab, ends, wire};
 
 impl Lab {
     /// Loses `percent` of the packets that the router sends by uplink `number`, ARP and neighbour discovery included:
@@ -136,7 +136,7 @@ impl Lab {
     /// Makes the device `lan` anew after [`Self::unplug_lan`].
     pub fn plug_lan(&self) {
         let client = self.client().namespace();
-        self.router().ip_batch(&topology::cable("lan", topology::LAN, "eth0", client));
+        self.router().ip_batch(&ends::cable("lan", ends::LAN, "eth0", client));
         self.builder.set_up_lan(self.router());
         self.builder.set_up_client(client);
         self.builder.wait_until_ready(client);

@@ -103,11 +103,12 @@ impl Deed {
                 let index = dice.below(3) as usize;
                 let weight = dice.below(4) as u32 + 1;
                 world.weights[index] = weight;
-                // The file says the same, so that a restart and a reload change nothing.
+                // The file says the same and is known to, so that a restart changes nothing.
                 write(&world.settings, world.weights);
                 let (name, weight) = (format!("wan{}", index + 1), weight.to_string());
                 let output = world.lab.pcc_output(&["uplink", &name, "weight", &weight]);
                 assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                world.pcc.signal(Signal::HUP);
             }
             Self::ForeignRoute => foreign_routes(&world.lab, "add"),
             Self::Nothing => {}

@@ -237,6 +237,6 @@ fn show(time: Option<Duration>) -> String {
     match time {
         None => "given up".to_owned(),
         Some(time) if time < Duration::from_secs(1) => format!("{} ms", time.as_millis()),
-        Some(time) => format!("{:.1} s", time.as_secs_f64()),
+        Some(time) => format!("{:.2} s", time.as_secs_f64()),
     }
 }
