@@ -140,9 +140,10 @@ fn a_thousand_changes_of_weight_under_fifty_thousand_exchanges_move_nothing() {
     let busy = Busy::start(open, Duration::from_millis(20), PATIENCE);
     let socket = format!("/run/pcc/{}", lab.instance());
     for round in 0..1000_u32 {
-        let weight = pcc_userspace::control::Request::Weight {
+        let weight = pcc_userspace::control::Request::Uplink {
             uplink: format!("wan{}", round % 2 + 1),
-            weight: round * 7919 % 100 + 1,
+            change: pcc_userspace::overrides::Change::Weight(round * 7919 % 100 + 1),
+            persist: false,
         };
         pcc_userspace::control::ask(socket.as_ref(), &weight).unwrap();
     }

@@ -10,8 +10,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tests::lab::address::{PORT, server4, server6};
 use tests::lab::{Defaults, HostState, Lab, Pcc, eventually};
 
-const READY: Duration = Duration::from_secs(10);
-const SOON: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a socket asks a server.
@@ -174,12 +174,11 @@ fn balanced_own_connections_have_the_source_of_their_uplink_without_translation(
         }
     }
     for number in [1, 2] {
+        assert_goes_by(&lab, Bound::Address(number), &[number]);
         for to in servers(1) {
             for how in [How::Tcp, How::Connected] {
-                for bound in [Bound::Address(number), Bound::Device(number)] {
-                    let answer = ask(&lab, how, bound, to).unwrap_or_else(|error| panic!("{how:?} {bound:?}: {error}"));
-                    assert_eq!(answer.isp, number, "{how:?} {bound:?} {to}");
-                }
+                let answer = ask(&lab, how, Bound::Device(number), to);
+                assert_eq!(answer.unwrap_or_else(|error| panic!("{how:?} {to}: {error}")).isp, number);
             }
         }
     }
