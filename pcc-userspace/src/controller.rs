@@ -10,6 +10,7 @@ use crate::config::{Config, Configuration};
 use crate::control::{self, Answer, Asked, Request};
 use crate::events::{Kind, Teller};
 use crate::hook;
+use crate::host::guard::Guard;
 use crate::host::netlink::{Changed, Monitor};
 use crate::instance::Instance;
 use crate::overrides::{self, Admin, Overrides};
@@ -72,7 +73,12 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.instance);
     control::listen(&instance.paths.run, asked_sender, &teller)?;
-    let monitor = Monitor::new(&ruleset::table_name(&instance.config.instance))?;
+    let table = ruleset::table_name(&instance.config.instance);
+    let monitor = Monitor::new(&table)?;
+    let guard = Guard::hold(&table);
+    if let Err(error) = &guard {
+        tracing::warn!("connections will end where somebody flushes all rules: {error:#}");
+    }
     let mut sources = Sources { signals, monitor, answered, asked };
     let overrides = Overrides::load(&instance.paths.state)?;
     let hook = Hook::start(&instance.config, &teller);
@@ -107,7 +113,12 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
                 controller.look();
             }
             Event::Answered(heard) => {
-                if controller.health.hear(heard) {
+                let mut changed = controller.health.hear(heard);
+                // Those that came meanwhile cost no further round.
+                while let Ok(heard) = sources.answered.try_recv() {
+                    changed |= controller.health.hear(heard);
+                }
+                if changed {
                     controller.publish();
                 }
             }

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pcc_userspace::host::clash;
+use pcc_userspace::host::guard::Guard;
 use pcc_userspace::host::linux::Linux;
 use pcc_userspace::host::netlink::{Changed, Monitor};
 use pcc_userspace::host::{
@@ -436,6 +437,21 @@ fn connections_are_counted_and_deleted_by_mark() {
         delete(Some(Family::V4), 0x81);
         assert_eq!(counts(), []);
         assert_eq!((conntrack_marks("ipv4").len(), conntrack_marks("ipv6").len()), (200, 200));
+    });
+}
+
+#[test]
+fn the_guard_outlives_a_flush_of_all_rules_and_nothing_else() {
+    isolated("guard", || {
+        let guard = Guard::hold("pcc-x").unwrap();
+        sh("nft add table inet other; nft flush ruleset");
+        let left = sh("nft list ruleset");
+        assert!(left.contains("table inet pcc-x-guard") && !left.contains("other"), "{left}");
+        assert_eq!(left.matches("type nat hook").count(), 4, "{left}");
+        sh("ip link set lo up; ping -c 1 -q 127.0.0.1");
+        assert!(!conntrack_marks("ipv4").is_empty(), "connections are tracked");
+        drop(guard);
+        assert_eq!(sh("nft list ruleset"), "");
     });
 }
 

@@ -18,7 +18,7 @@ const LOG_INFO: u8 = 3;
 
 pub(super) fn run(flags: &Run) -> Result<()> {
     let configuration = Configuration::load(&flags.config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before anything is changed, so that an impatient Ctrl-C cannot leave half a start behind.
         let signals = Signals {

@@ -19,7 +19,7 @@ use crate::plan::Standing;
 use crate::topology::Uplink;
 
 /// The counters of the data path are looked at this often.
-const SAMPLE: Duration = Duration::from_millis(100);
+const SAMPLE: Duration = Duration::from_millis(200);
 
 /// One uplink (by id) in one family.
 type Part = (u32, Family);

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 pub mod clash;
 pub mod conntrack;
 mod display;
+pub mod guard;
 pub mod linux;
 mod message;
 pub mod netlink;

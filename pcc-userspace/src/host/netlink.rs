@@ -7,9 +7,9 @@ use std::io;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator, Parseable,
-    parse_i32, parse_string,
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    NlasIterator, Parseable, parse_i32, parse_string,
 };
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
@@ -92,6 +92,24 @@ impl Netlink {
             }
         }
         Ok(outcome?)
+    }
+
+    /// Sends `messages` between `begin` and `end` in one system call: all of them hold afterwards, or none.
+    pub fn transaction<M: NetlinkSerializable>(
+        &mut self,
+        begin: M,
+        messages: impl IntoIterator<Item = M>,
+        end: M,
+    ) -> Result<()> {
+        let mut batch = Vec::new();
+        let first = self.append(&mut batch, begin, 0);
+        let mut last = first;
+        for message in messages {
+            last = self.append(&mut batch, message, NLM_F_CREATE | NLM_F_ACK);
+        }
+        self.append(&mut batch, end, 0);
+        self.socket.send(&batch, 0).context("sending to netlink")?;
+        Ok(self.acknowledged(first, last, &[])??)
     }
 
     /// All entries of a table, without those that `A` cannot read. A family that the kernel lacks has none.

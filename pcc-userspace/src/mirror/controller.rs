@@ -21,6 +21,7 @@ use crate::health::machine::{self, Machine, State, Timing};
 use crate::health::probe::arp::Requester;
 use crate::health::probe::icmp::Pinger;
 use crate::host::Family;
+use crate::host::guard::Guard;
 use crate::host::netlink::Monitor;
 use crate::problem::{self, Problem};
 use crate::ruleset;
@@ -34,7 +35,12 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.base.instance);
     control::listen(&instance.paths.run, asked_sender, &teller)?;
-    let monitor = Monitor::new(&ruleset::table_name(&instance.config.base.instance))?;
+    let table = ruleset::table_name(&instance.config.base.instance);
+    let monitor = Monitor::new(&table)?;
+    let guard = Guard::hold(&table);
+    if let Err(error) = &guard {
+        tracing::warn!("connections will end where somebody flushes all rules: {error:#}");
+    }
     let mut sources = Sources { signals, monitor, answered, asked };
     let mut controller = Controller {
         instance,
