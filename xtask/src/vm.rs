@@ -234,7 +234,7 @@ poweroff -f
 fn boot(kernel: &Kernel, initramfs: &Path, timeout: u32) -> Result<u8> {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", &timeout.to_string(), "qemu-system-x86_64"]);
-    command.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "1024"]);
+    command.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "2048"]);
     command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]);
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
     command.args(["-append", "console=ttyS0 quiet panic=-1"]);

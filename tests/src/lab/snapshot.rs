@@ -47,7 +47,7 @@ impl HostState {
             ("ip -6 rule", lines(namespace.ip("-6 rule"))),
             ("ip -4 route show table all", routes(&namespace.ip("-4 route show table all"))),
             ("ip -6 route show table all", routes(&namespace.ip("-6 route show table all"))),
-            ("nft list ruleset", numbered(&namespace.exec("nft", ["-s", "list", "ruleset"]))),
+            ("nft list ruleset", numbered(&sorted(&namespace.exec("nft", ["-s", "list", "ruleset"])))),
             ("/proc/sys/net", namespace.run(sysctls)),
             ("tc and XDP attachments", attachments(namespace)),
             ("pins", pins(instance)),
@@ -58,8 +58,9 @@ impl HostState {
     /// The same with every line rewritten, so that what may differ does not.
     #[must_use]
     pub fn rewritten(&self, rewrite: impl Fn(&str) -> String) -> Self {
-        let section =
-            |(name, lines): (&&'static str, &BTreeSet<String>)| (*name, lines.iter().map(|it| rewrite(it)).collect());
+        let section = |(name, lines): (&&'static str, &BTreeSet<String>)| {
+            (*name, lines.iter().map(|it| sorted(&rewrite(it))).collect())
+        };
         Self { sections: self.sections.iter().map(section).collect() }
     }
 
@@ -161,6 +162,21 @@ fn routes(text: &str) -> BTreeSet<String> {
         words.join(" ")
     };
     text.lines().map(lasting).filter(|line| !line.starts_with("multicast ff00::") && !line.contains("cache")).collect()
+}
+
+/// The elements of each set in one order: the kernel lists them by a hash that is another one for every table.
+fn sorted(ruleset: &str) -> String {
+    const START: &str = "elements = {";
+    let mut text = String::new();
+    let mut rest = ruleset;
+    while let Some((before, after)) = rest.split_once(START) {
+        let (elements, after) = after.split_once('}').unwrap_or((after, ""));
+        let mut elements: Vec<_> = elements.split(',').map(str::trim).collect();
+        elements.sort_unstable();
+        let _ = write!(text, "{before}{START} {} }}", elements.join(", "));
+        rest = after;
+    }
+    text + rest
 }
 
 /// Lines in their order, which matters in a ruleset and which a set would lose.
