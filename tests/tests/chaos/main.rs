@@ -56,6 +56,10 @@ fn plain(lab: &Lab, original: &[Link]) -> HostState {
             return pin(line).unwrap_or_else(|| line.to_owned());
         }
         let line = renames.iter().fold(line.to_owned(), |line, (now, then)| line.replace(now, then));
+        // Weights are looked at by the status.
+        if line.contains(": goto begin") {
+            return "the shares of the router's own connections".to_owned();
+        }
         match line.split_once(" id ") {
             Some((place, _)) if line.starts_with("tcx ") => place.to_owned(),
             _ => line,
@@ -90,7 +94,7 @@ fn assert_calm(world: &World, wanted: &HostState, original: &[Link]) {
     let calm = eventually(SETTLED, || wrong_uplinks(world).is_none() && difference().is_empty());
     if !calm {
         let difference = difference();
-        let some: Vec<_> = difference.lines().take(12).collect();
+        let some: Vec<String> = difference.lines().take(12).map(|line| line.chars().take(300).collect()).collect();
         let uplinks = wrong_uplinks(world).unwrap_or_default();
         panic!("not as wanted {:?} after calm: {uplinks}\n{}", CALM + began.elapsed(), some.join("\n"));
     }
