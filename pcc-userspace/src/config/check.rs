@@ -34,6 +34,7 @@ pub fn check(draft: &Draft, source: Source<'_>) -> Result<Config, Vec<Problem>> 
     let hash = checker.hash(draft.hash.as_ref());
     let bypass = checker.bypass(draft);
     let rules = checker.rules(draft, &uplinks, hash);
+    let hook = checker.hook(draft);
     let config = Config {
         instance,
         uplinks,
@@ -47,7 +48,7 @@ pub fn check(draft: &Draft, source: Source<'_>) -> Result<Config, Vec<Problem>> 
         priority_base,
         rules,
         balance_router: draft.balance_router.as_ref().is_some_and(|at| at.value),
-        hook: draft.hook.as_ref().map_or_else(Vec::new, |at| at.value.as_slice().to_vec()),
+        hook,
     };
     if checker.problems.is_empty() { Ok(config) } else { Err(checker.problems) }
 }
@@ -92,6 +93,15 @@ impl Checker<'_> {
             self.refuse(*place, key, format_args!("`{value}` is out of range"), format!("{first} to {last}"));
         }
         number
+    }
+
+    fn hook(&mut self, draft: &Draft) -> Vec<String> {
+        let Some(At { value, place }) = &draft.hook else { return Vec::new() };
+        let command = value.as_slice();
+        if command.first().is_none_or(String::is_empty) {
+            self.refuse(*place, "hook", "no program", "a program with its arguments: `[\"/etc/pcc/notify\"]`");
+        }
+        command.to_vec()
     }
 
     fn instance(&mut self, at: Option<&At<String>>) -> String {

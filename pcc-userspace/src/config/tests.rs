@@ -144,6 +144,11 @@ fn every_mistake_in_a_file_is_named_with_its_line() {
         ("", "gateway6 = \"ff02::1\"", "pcc.toml:7: `gateway6`: `ff02::1` is not the address of another host"),
         ("", "gateway6 = \"fe80::1%eth0\"", "pcc.toml:7: `gateway6`: `fe80::1%eth0` is no IP address"),
         ("", "nat = \"snat\"", "pcc.toml:7: `nat`: `snat` is none of its words"),
+        ("hook = []", "", "pcc.toml:1: `hook`: no program"),
+        ("", "tier = 0", "pcc.toml:7: `tier`: `0` is out of range"),
+        ("", "on_down = \"drop\"", "pcc.toml:7: `on_down`: `drop` is none of its words"),
+        ("", "fail_back = \"soon\"", "pcc.toml:7: `fail_back`: `soon` is no duration"),
+        ("", "degraded = { loss = 0 }", "pcc.toml:7: `loss`: `0` is out of range"),
         ("", "check = { target = [] }", "pcc.toml:7: `target`: no target"),
         (
             "",

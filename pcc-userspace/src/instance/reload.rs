@@ -56,7 +56,7 @@ impl Instance {
         start::attach_all(&steps, &mut self.plane, &mut self.journal, &self.paths)?;
         (self.topology, self.standing, self.observed, self.weights) = (topology, standing, observed, weights);
         self.listing = self.host.table(&ruleset::table_name(&self.config.instance))?;
-        self.settled = true;
+        (self.settled, self.known) = (true, Known::default());
         self.forget_strangers()?;
         Ok(warnings)
     }
