@@ -176,13 +176,6 @@ impl Controller {
         self.health.tick(now);
         self.health.sample(&self.instance.plane, now);
         self.publish();
-        let due = self.retiring.due(now);
-        for part in due.finish {
-            self.instance.finish(part);
-        }
-        if !due.end.is_empty() {
-            self.end(&due.end, now);
-        }
         if self.trial.as_ref().is_some_and(|(_, end)| *end <= now)
             && let Some((before, _)) = self.trial.take()
         {
@@ -211,7 +204,15 @@ impl Controller {
             }
         }
         self.retiring.sync(&self.health.retired(&self.instance), now);
+        self.retire(now);
+    }
+
+    /// Does what is due for connections that end.
+    fn retire(&mut self, now: Instant) {
         let due = self.retiring.due(now);
+        for part in due.finish {
+            self.instance.finish(part);
+        }
         if !due.end.is_empty() {
             self.end(&due.end, now);
         }

@@ -153,6 +153,23 @@ fn draining_is_kept_over_a_restart_if_asked() {
     assert_kept_as_asked(&["drain"], &["enable"]);
 }
 
+/// While clients are told, answered connections by the mark of the uplink are reset: inbound ones may not be for ever.
+#[test]
+fn a_drained_uplink_answers_again_when_its_clients_are_told() {
+    let lab = lab();
+    let settings = Settings::new(&[(1, "reset_clients = true"), (2, "")]);
+    let _pcc = settings.run(&lab, &[1, 2]);
+    succeed(&lab, &["uplink", "wan1", "drain", "1s"]);
+    // A second until they end, and two in which clients are told.
+    sleep(Duration::from_secs(4));
+    let router = std::net::SocketAddr::new(lab.isp(1).link.router4.into(), tests::lab::address::PORT);
+    let answers = || {
+        let inbound = lab.isp(1).client().tcp_connect(None, router, PATIENCE);
+        inbound.is_ok_and(|mut inbound| (0..3).all(|_| inbound.exchange(b"again").is_ok()))
+    };
+    assert!(eventually(PATIENCE, answers), "inbound connections are reset");
+}
+
 #[test]
 fn draining_ends_connections_after_its_time_and_disabling_at_once() {
     let lab = lab();
