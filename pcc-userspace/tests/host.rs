@@ -1,12 +1,10 @@
 //! The host rim against the kernel, in network namespaces of its own. Needs root.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use namespace::{Namespace, sh};
 use pcc_userspace::host::clash;
 use pcc_userspace::host::guard::Guard;
 use pcc_userspace::host::linux::Linux;
@@ -14,49 +12,14 @@ use pcc_userspace::host::netlink::{Changed, Monitor};
 use pcc_userspace::host::{
     Change, Family, Host, Mark, NextHop, Observed, PROTOCOL, Route, RouteKind, Rule, RuleAction,
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+mod namespace;
 
 const TABLE: u32 = 20_501;
 
-/// A network namespace that the current thread lives in and that goes with the value.
-struct Namespace(String);
-
-impl Namespace {
-    /// Makes it with two veth devices, `wan1` and `wan2`, whose other ends are in it too.
-    fn enter(test: &str) -> Self {
-        let name = format!("pcc-host-{test}-{}", std::process::id());
-        sh(&format!("ip netns add {name}"));
-        let namespace = Self(name);
-        let file = File::open(format!("/run/netns/{}", namespace.0)).unwrap();
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-        sh("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0
-            ip link set lo up
-            for n in 1 2; do
-                ip link add wan$n type veth peer name isp$n
-                ip link set wan$n up; ip link set isp$n up
-                ip addr add 198.18.$n.2/24 dev wan$n
-                ip addr add 2001:db8:$n::2/64 dev wan$n nodad
-            done");
-        namespace
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn sh(script: &str) -> String {
-    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// Runs `test` on a thread of its own, because it changes the thread's namespace.
 fn isolated(name: &str, test: impl FnOnce() + Send + 'static) {
-    assert!(rustix::process::geteuid().is_root(), "needs root");
-    let name = name.to_owned();
+    let name = format!("host-{name}");
     let thread = std::thread::spawn(move || {
         let _namespace = Namespace::enter(&name);
         test();

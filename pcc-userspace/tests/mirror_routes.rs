@@ -2,10 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::process::Command;
 
+use namespace::{Namespace, sh};
 use pcc_userspace::host::linux::Linux;
 use pcc_userspace::host::{Host, Observed};
 use pcc_userspace::mirror::routes::{Inputs, Routing, active, compile, rules};
@@ -13,7 +12,8 @@ use pcc_userspace::plan::{clear_routing, reconcile};
 use pcc_userspace::routeros::dialect::Dialect;
 use pcc_userspace::routeros::model::Model;
 use pcc_userspace::routeros::read;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+mod namespace;
 
 const BASE: u32 = 20_500;
 const PRIORITY: u32 = 32_500;
@@ -40,37 +40,6 @@ add src-address=192.0.2.128/25 interface=ether1 action=lookup-only-in-table tabl
 add dst-address=2001:db8:ff::/48 action=unreachable
 add routing-mark=one action=drop
 ";
-
-fn sh(script: &str) -> String {
-    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Goes away with its devices.
-struct Namespace(String);
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn enter() -> Namespace {
-    assert!(rustix::process::geteuid().is_root(), "needs root");
-    let namespace = Namespace(format!("pcc-mirror-{}", std::process::id()));
-    sh(&format!("ip netns add {}", namespace.0));
-    let file = File::open(format!("/run/netns/{}", namespace.0)).unwrap();
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-    sh("ip link set lo up
-        for n in 1 2; do
-            ip link add wan$n type veth peer name isp$n
-            ip link set wan$n up; ip link set isp$n up
-            ip addr add 198.18.$n.2/24 dev wan$n
-            ip addr add 2001:db8:$n::2/64 dev wan$n nodad
-        done");
-    namespace
-}
 
 fn routing(observed: &Observed) -> Routing {
     let model = Model::build(&read(SCRIPT.as_bytes())).model;
@@ -115,7 +84,7 @@ fn leaves(packet: &str) -> String {
 #[test]
 fn the_kernel_forwards_as_the_script_says() {
     let thread = std::thread::spawn(|| {
-        let _namespace = enter();
+        let _namespace = Namespace::enter("mirror");
         let mut host = Linux::open().unwrap();
         let before = host.observe().unwrap();
         let routing = routing(&before);
