@@ -10,18 +10,19 @@ use crate::config::{Config, Configuration};
 use crate::control::{self, Answer, Asked, Request};
 use crate::events::{Kind, Teller};
 use crate::hook;
-use crate::host::guard::Guard;
 use crate::host::netlink::{Changed, Monitor};
 use crate::instance::Instance;
 use crate::overrides::{self, Admin, Overrides};
 use crate::problem::{self, Problem};
 use crate::ruleset;
 use crate::status::Status;
+use common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
 use health::Health;
 use retire::Retiring;
 
-pub use health::Known;
+pub use health::Diagnosis;
 
+pub mod common;
 mod health;
 mod retire;
 
@@ -75,10 +76,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
     control::listen(&instance.paths.run, asked_sender, &teller)?;
     let table = ruleset::table_name(&instance.config.instance);
     let monitor = Monitor::new(&table)?;
-    let guard = Guard::hold(&table);
-    if let Err(error) = &guard {
-        tracing::warn!("connections will end where somebody flushes all rules: {error:#}");
-    }
+    let _guard = guard(&table);
     let mut sources = Sources { signals, monitor, answered, asked };
     let overrides = Overrides::load(&instance.paths.state)?;
     let hook = Hook::start(&instance.config, &teller);
@@ -88,7 +86,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
         health,
         retiring: Retiring::default(),
         overrides,
-        trial: None,
+        trial: Trial::none(),
         hook,
         teller,
         looked: Instant::now(),
@@ -139,8 +137,7 @@ struct Controller {
     health: Health,
     retiring: Retiring,
     overrides: Overrides,
-    /// The configuration to go back to, and when.
-    trial: Option<(Config, Instant)>,
+    trial: Trial<Config>,
     hook: Hook,
     teller: Teller,
     looked: Instant,
@@ -148,8 +145,7 @@ struct Controller {
 
 impl Controller {
     fn next_deadline(&self) -> Instant {
-        let trial = self.trial.as_ref().map(|(_, end)| *end);
-        let deadlines = [self.health.next_deadline(), self.retiring.next_deadline(), trial];
+        let deadlines = [self.health.next_deadline(), self.retiring.next_deadline(), self.trial.deadline()];
         deadlines.into_iter().flatten().chain([self.looked + RESYNC]).min().unwrap_or(self.looked)
     }
 
@@ -164,11 +160,7 @@ impl Controller {
     }
 
     fn repair_table(&mut self) {
-        match self.instance.repair_table() {
-            Ok(true) => self.teller.tell(Kind::Repaired),
-            Ok(false) => {}
-            Err(error) => tracing::error!("putting the nftables table back: {error:#}"),
-        }
+        tell_repaired(self.instance.repair_table(), &self.teller);
     }
 
     fn tick(&mut self) {
@@ -176,18 +168,12 @@ impl Controller {
         self.health.tick(now);
         self.health.sample(&self.instance.plane, now);
         self.publish();
-        if self.trial.as_ref().is_some_and(|(_, end)| *end <= now)
-            && let Some((before, _)) = self.trial.take()
-        {
-            tracing::warn!("the configuration was not confirmed in time: going back");
-            match self.put_in_force(before) {
-                Ok(_) => self.teller.tell(Kind::RolledBack),
-                Err(error) => tracing::error!("going back: {}", problem::report(&error)),
-            }
+        if let Some(before) = self.trial.overdue(now) {
+            tell_rolled_back(self.put_in_force(before), &self.teller);
         }
         if self.looked.elapsed() >= RESYNC {
             self.repair_table();
-            self.instance.refresh_elements();
+            self.instance.update_elements();
             self.look();
         }
     }
@@ -243,8 +229,7 @@ impl Controller {
             }
             Request::Reload { try_seconds } => done(self.reload(reread, try_seconds.map(Duration::from_secs))?),
             Request::Confirm => {
-                self.trial.take().ok_or_else(nothing_tried)?;
-                tracing::info!("the configuration is confirmed");
+                self.trial.confirm()?;
                 done(Vec::new())
             }
             // The socket serves them by itself.
@@ -258,14 +243,8 @@ impl Controller {
         };
         let before = self.instance.config.clone();
         let warnings = self.put_in_force(*config)?;
-        tracing::info!("reloaded");
-        self.teller.tell(Kind::Reloaded);
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
-        // What is tried on top of something tried goes back to what was there at first.
-        let before = self.trial.take().map_or(before, |(before, _)| before);
-        self.trial = trial.map(|time| (before, Instant::now() + time));
+        tell_reloaded(&warnings, &self.teller);
+        self.trial.begin(before, trial, Instant::now());
         Ok(warnings)
     }
 
@@ -383,16 +362,6 @@ pub async fn next<A>(sources: &mut Sources<A>, deadline: Instant) -> Result<Even
 
 fn is_ruleset(changed: Changed) -> bool {
     matches!(changed, Changed::Ruleset | Changed::Everything)
-}
-
-/// A reload finds a configuration of the other kind.
-pub fn other_kind(what: &str) -> Problem {
-    Problem::new(format!("the file holds {what} now"), "stop the instance, `pcc down`, and start it with that file")
-}
-
-/// There is nothing to confirm.
-pub fn nothing_tried() -> Problem {
-    Problem::new("no configuration is being tried", "`pcc reload --try 30s` tries one")
 }
 
 /// An error as an answer.

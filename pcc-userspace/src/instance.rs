@@ -173,7 +173,8 @@ impl Instance {
         write_uplinks(&mut self.plane, self.config.marks, &self.topology, &self.standing.taking)
     }
 
-    fn update_elements(&mut self) {
+    /// Writes all elements of our sets and maps anew.
+    pub fn update_elements(&mut self) {
         let script = self.with_state(ruleset::update);
         self.host.try_apply(&Change::Nft { summary: "new elements".into(), script });
     }

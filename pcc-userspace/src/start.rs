@@ -40,10 +40,7 @@ pub fn perform(
         match step {
             Step::Load { .. } => plane = Some(load(host)?),
             Step::Change(change) => {
-                if let Change::Sysctl { key, value } = change {
-                    save_setting(host, observed, journal, key, value)?;
-                    journal.store(&paths.run)?;
-                }
+                write_down(change, observed, paths, host, journal)?;
                 host.apply(change)?;
             }
             Step::Attach { link, side, device } => {
@@ -69,13 +66,23 @@ pub fn apply_changes(
     for step in steps {
         let Step::Change(change) = step else { continue };
         tracing::debug!("{step}");
-        if let Change::Sysctl { key, value } = change {
-            save_setting(host, observed, journal, key, value)?;
-            journal.store(&paths.run)?;
-        }
+        write_down(change, observed, paths, host, journal)?;
         host.apply(change)?;
     }
     Ok(())
+}
+
+/// Writes down what `change` would overwrite for good: a kernel setting, and what the kernel changes along with it.
+pub fn write_down(
+    change: &Change,
+    observed: &Observed,
+    paths: &Paths,
+    host: &dyn Host,
+    journal: &mut Journal,
+) -> Result<()> {
+    let Change::Sysctl { key, value } = change else { return Ok(()) };
+    save_setting(host, observed, journal, key, value)?;
+    journal.store(&paths.run)
 }
 
 /// The attachments among `steps`, performed; what they do not name is detached.
@@ -163,8 +170,7 @@ pub fn boot_seed(host: &dyn Host) -> Result<u32> {
     u32::from_str_radix(id.get(..8).unwrap_or_default(), 16).context("reading the boot id")
 }
 
-/// Writes down `key`, and what the kernel changes along with it, before `value` is written.
-pub fn save_setting(host: &dyn Host, observed: &Observed, journal: &mut Journal, key: &str, value: &str) -> Result<()> {
+fn save_setting(host: &dyn Host, observed: &Observed, journal: &mut Journal, key: &str, value: &str) -> Result<()> {
     let names = observed.links.iter().map(|link| link.name.as_str());
     for side_effect in side_effects(key, names) {
         if let Some(before) = host.sysctl(&side_effect)? {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::controller::Known;
+use crate::controller::Diagnosis;
 use crate::dataplane::DataPlane;
 use crate::host::Family;
 use crate::instance::Instance;
@@ -82,7 +82,7 @@ pub struct FamilyStatus {
 
 impl Status {
     /// Reads everything from `instance`. `health` says what is known of an uplink (by id) in a family.
-    pub fn read(instance: &mut Instance, health: impl Fn(u32, Family) -> Option<Known>) -> Result<Self> {
+    pub fn read(instance: &mut Instance, health: impl Fn(u32, Family) -> Option<Diagnosis>) -> Result<Self> {
         let connections = instance.connections()?;
         let traffic: Vec<_> =
             instance.topology.uplinks.iter().map(|uplink| instance.plane.traffic(uplink.id)).collect::<Result<_>>()?;

@@ -34,7 +34,7 @@ pub struct Heard {
 
 /// What is known of one uplink in one family.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Known {
+pub struct Diagnosis {
     /// Its state.
     pub state: String,
     /// New connections are withheld, because those of late were not answered.
@@ -244,9 +244,9 @@ impl Health {
     }
 
     /// What is known of an uplink in a family that it has.
-    pub fn of(&self, part: Part) -> Option<Known> {
+    pub fn of(&self, part: Part) -> Option<Diagnosis> {
         let check = self.checks.get(&part)?;
-        Some(Known {
+        Some(Diagnosis {
             state: check.uplink.state().to_string(),
             suspended: check.uplink.is_suspended(Instant::now()),
             statistics: best(&check.uplink),

@@ -41,8 +41,7 @@ impl Instance {
     fn follow(&mut self, survey: Survey) -> Result<Vec<String>> {
         let Survey { observed, topology, standing, journal, steps, warnings, .. } = survey;
         // A weight that was changed by hand stays unless the file says another one than before.
-        let nominal = |topology: &_| weights(topology);
-        let (old, new) = (nominal(&self.topology), nominal(&topology));
+        let (old, new) = (weights(&self.topology), weights(&topology));
         let weights = new.into_iter().map(|(id, weight)| {
             let by_hand = self.weights.get(&id).filter(|_| old.get(&id) == Some(&weight));
             (id, by_hand.copied().unwrap_or(weight))

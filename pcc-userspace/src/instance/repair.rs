@@ -70,17 +70,12 @@ impl Instance {
         Ok(true)
     }
 
-    /// Writes all elements anew, in case somebody changed them.
-    pub fn refresh_elements(&mut self) {
-        self.update_elements();
-    }
-
     /// What an uplink needs that got its first address of a family after the start.
     fn write_sysctls(&mut self, topology: &Topology, observed: &Observed) -> Result<()> {
         for (key, value) in plan::sysctls(topology, |key| self.host.sysctl(key).ok().flatten()) {
-            start::save_setting(self.host.as_ref(), observed, &mut self.journal, &key, &value)?;
-            self.journal.store(&self.paths.run)?;
-            self.host.try_apply(&Change::Sysctl { key, value });
+            let change = Change::Sysctl { key, value };
+            start::write_down(&change, observed, &self.paths, self.host.as_ref(), &mut self.journal)?;
+            self.host.try_apply(&change);
         }
         Ok(())
     }

@@ -15,13 +15,13 @@ use super::routes::{self, Egress, Method, Watch, WatchKey};
 use super::status::Status;
 use crate::config::Configuration;
 use crate::control::{self, Answer, Request};
-use crate::controller::{Event, RESYNC, Reread, Signals, Sources, next, nothing_tried, other_kind, refusal};
+use crate::controller::common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
+use crate::controller::{Event, RESYNC, Reread, Signals, Sources, next, refusal};
 use crate::events::{Kind, Teller};
 use crate::health::machine::{self, Machine, State, Timing};
 use crate::health::probe::arp::Requester;
 use crate::health::probe::icmp::Pinger;
 use crate::host::Family;
-use crate::host::guard::Guard;
 use crate::host::netlink::Monitor;
 use crate::problem::{self, Problem};
 use crate::ruleset;
@@ -37,15 +37,12 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
     control::listen(&instance.paths.run, asked_sender, &teller)?;
     let table = ruleset::table_name(&instance.config.base.instance);
     let monitor = Monitor::new(&table)?;
-    let guard = Guard::hold(&table);
-    if let Err(error) = &guard {
-        tracing::warn!("connections will end where somebody flushes all rules: {error:#}");
-    }
+    let _guard = guard(&table);
     let mut sources = Sources { signals, monitor, answered, asked };
     let mut controller = Controller {
         instance,
         watching: Watching { checks: BTreeMap::new(), answers, teller: teller.clone() },
-        trial: None,
+        trial: Trial::none(),
         teller,
         looked: Instant::now(),
     };
@@ -87,16 +84,14 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
 struct Controller {
     instance: Instance,
     watching: Watching,
-    /// The configuration to go back to, and when.
-    trial: Option<(Config, Instant)>,
+    trial: Trial<Config>,
     teller: Teller,
     looked: Instant,
 }
 
 impl Controller {
     fn next_deadline(&self) -> Instant {
-        let trial = self.trial.as_ref().map(|(_, end)| *end);
-        let deadlines = self.watching.next_deadline().into_iter().chain(trial);
+        let deadlines = self.watching.next_deadline().into_iter().chain(self.trial.deadline());
         deadlines.chain([self.looked + RESYNC]).min().unwrap_or(self.looked)
     }
 
@@ -115,25 +110,15 @@ impl Controller {
     }
 
     fn repair_table(&mut self) {
-        match self.instance.repair_table() {
-            Ok(true) => self.teller.tell(Kind::Repaired),
-            Ok(false) => {}
-            Err(error) => tracing::error!("putting the nftables table back: {error:#}"),
-        }
+        tell_repaired(self.instance.repair_table(), &self.teller);
     }
 
     fn tick(&mut self) {
         if self.watching.tick() {
             self.publish();
         }
-        if self.trial.as_ref().is_some_and(|(_, end)| *end <= Instant::now())
-            && let Some((before, _)) = self.trial.take()
-        {
-            tracing::warn!("the configuration was not confirmed in time: going back");
-            match self.instance.reload(before) {
-                Ok(_) => self.teller.tell(Kind::RolledBack),
-                Err(error) => tracing::error!("going back: {}", problem::report(&error)),
-            }
+        if let Some(before) = self.trial.overdue(Instant::now()) {
+            tell_rolled_back(self.instance.reload(before), &self.teller);
             self.look();
         }
         if self.looked.elapsed() >= RESYNC {
@@ -158,8 +143,7 @@ impl Controller {
                 Ok(Answer::Done { warnings })
             }
             Request::Confirm => {
-                self.trial.take().ok_or_else(nothing_tried)?;
-                tracing::info!("the configuration is confirmed");
+                self.trial.confirm()?;
                 Ok(Answer::Done { warnings: Vec::new() })
             }
             // The socket serves them by itself.
@@ -175,14 +159,8 @@ impl Controller {
         let outcome = self.instance.reload(*config);
         self.look();
         let warnings = outcome?;
-        tracing::info!("reloaded");
-        self.teller.tell(Kind::Reloaded);
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
-        // What is tried on top of something tried goes back to what was there at first.
-        let before = self.trial.take().map_or(before, |(before, _)| before);
-        self.trial = trial.map(|time| (before, Instant::now() + time));
+        tell_reloaded(&warnings, &self.teller);
+        self.trial.begin(before, trial, Instant::now());
         Ok(warnings)
     }
 }

@@ -96,9 +96,9 @@ impl Instance {
     pub fn reconcile(&mut self) -> Result<()> {
         let observed = self.host.observe()?;
         for (key, value) in survey::sysctls(&self.blueprint, &observed, |key| self.host.sysctl(key).ok().flatten()) {
-            start::save_setting(self.host.as_ref(), &observed, &mut self.journal, &key, &value)?;
-            self.journal.store(&self.paths.run)?;
-            self.host.try_apply(&Change::Sysctl { key, value });
+            let change = Change::Sysctl { key, value };
+            start::write_down(&change, &observed, &self.paths, self.host.as_ref(), &mut self.journal)?;
+            self.host.try_apply(&change);
         }
         // What a device lost on its way: with it go all addresses, with its link those of IPv6.
         if self.config.addresses {
