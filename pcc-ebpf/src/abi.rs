@@ -5,7 +5,7 @@
 
 /// Version of this file. It is part of the pin path, so a controller never adopts maps of another layout.
 /// Raise it whenever a map's name, key, value, size rule or meaning changes.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// Buckets per family. A power of two, so that a hash selects one with a mask instead of a division; 1,024 give
 /// weights a resolution of 0.1 %.
@@ -23,11 +23,15 @@ pub use policies::{
     BUCKET_SLOTS, POLICIES, POLICY_DEFAULT, POLICY_MAIN, POLICY_SLOTS, Policy, Sticky, StickyKey, bucket_index,
     policy_index,
 };
+pub use shortcuts::{
+    Address6, Epoch, Shortcut, Shortcut4, Shortcut6, ShortcutKey4, ShortcutKey6, device, trait_of, way,
+};
 pub use steps::{Member4, Member6, NTH_COUNTERS, Op, STEPS, Step, state};
 
 mod marks;
 mod peers;
 mod policies;
+mod shortcuts;
 mod steps;
 
 /// Names of the maps as `bpftool map` shows them (the kernel keeps 15 bytes).
@@ -68,10 +72,16 @@ pub mod map {
     pub const PULSE: &str = "pcc_pulse";
     /// Array: [`super::netns`] → `u64`.
     pub const NETNS: &str = "pcc_netns";
+    /// LRU: [`super::ShortcutKey4`] → [`super::Shortcut4`].
+    pub const SHORT4: &str = "pcc_short4";
+    /// LRU: [`super::ShortcutKey6`] → [`super::Shortcut6`].
+    pub const SHORT6: &str = "pcc_short6";
+    /// Array: uplink id → [`super::Epoch`].
+    pub const EPOCHS: &str = "pcc_epochs";
     /// All of them, in the order in which they are pinned.
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 21] = [
         FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6, STEPS, SETS4, SETS6, NTH,
-        POLICIES, STICKY, PEERS, PULSE, NETNS,
+        POLICIES, STICKY, PEERS, PULSE, NETNS, SHORT4, SHORT6, EPOCHS,
     ];
 }
 
@@ -99,6 +109,10 @@ pub mod program {
     pub const MIRROR_INGRESS: &str = "pcc_mirror_in";
     /// Egress of such a device: learns connection marks.
     pub const MIRROR_EGRESS: &str = "pcc_mirror_out";
+    /// tc ingress of every device, before the others: takes shortcuts.
+    pub const SHORTCUT: &str = "pcc_shortcut";
+    /// The same in XDP.
+    pub const SHORTCUT_XDP: &str = "pcc_xdp";
     /// A socket is connected to an IPv4 address.
     pub const CONNECT4: &str = "pcc_connect4";
     /// A socket is connected to an IPv6 address.
@@ -175,6 +189,8 @@ pub struct Device {
     pub header_length: u32,
     /// What rules call the device ([`Op::Device`]), from 1; it stays when the device is made anew. 0: no rule does.
     pub number: u32,
+    /// Bits of [`device`].
+    pub shortcuts: u32,
 }
 
 /// What holds for the whole instance. One value, replaced as a whole, except for [`Settings::active_table`].
@@ -233,6 +249,10 @@ pub struct Traffic {
     pub bytes_in: u64,
     /// Balanced connections that began on this uplink.
     pub connections: u64,
+    /// Packets, in either direction, that took a shortcut in tc.
+    pub shortcuts_tc: u64,
+    /// Packets, in either direction, that took a shortcut in XDP.
+    pub shortcuts_xdp: u64,
 }
 
 /// Family index of the bucket table: IPv4.
@@ -300,18 +320,24 @@ counters! {
     Sticky = "sticky",
     /// A packet was hashed by the default policy because no uplink of its rule takes connections.
     FellBack = "fell_back",
+    /// The way of a connection's packets through the stack was learned, in one direction.
+    Learned = "learned",
+    /// A packet through the stack renewed a shortcut.
+    Renewed = "renewed",
+    /// The stack did to a packet what no shortcut can do.
+    NoShortcut = "no_shortcut",
 }
 
 const _: () = {
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<Flow>() == 20);
     assert!(size_of::<Uplink>() == 16);
-    assert!(size_of::<Device>() == 12);
+    assert!(size_of::<Device>() == 16);
     assert!(size_of::<Settings>() == 84);
     assert!(size_of::<Step>() == 36);
     assert!(size_of::<Member4>() == 8);
     assert!(size_of::<Member6>() == 20);
-    assert!(size_of::<Traffic>() == 40);
+    assert!(size_of::<Traffic>() == 56);
     assert!(MarkLayout::DEFAULT.max_id() == 31);
     assert!(size_of::<Policy>() == 24);
     assert!(size_of::<StickyKey>() == 44);
@@ -319,6 +345,10 @@ const _: () = {
     assert!(size_of::<PeerKey>() == 20);
     assert!(size_of::<Peer>() == 8);
     assert!(size_of::<Pulse>() == 32);
+    assert!(size_of::<ShortcutKey4>() == 16);
+    assert!(size_of::<ShortcutKey6>() == 40);
+    assert!(size_of::<Shortcut4>() == 64);
+    assert!(size_of::<Shortcut6>() == 80);
     assert!(BUCKETS.is_power_of_two());
     assert!(POLICIES.is_power_of_two());
 };
@@ -334,6 +364,7 @@ mod pod {
     }
     pod!(super::FlowKey, super::Flow, super::Uplink, super::Device, super::Settings, super::Traffic);
     pod!(super::Step, super::Member4, super::Member6, super::Policy, super::StickyKey, super::Sticky);
+    pod!(super::ShortcutKey4, super::ShortcutKey6, super::Shortcut4, super::Shortcut6, super::Epoch);
     pod!(super::PeerKey, super::Peer, super::Pulse);
 }
 

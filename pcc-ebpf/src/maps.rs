@@ -5,8 +5,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use pcc_ebpf::abi::{
-    BUCKET_SLOTS, Device, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, POLICY_SLOTS, PULSE_SLOTS, Peer, PeerKey,
-    Policy, Pulse, STEPS, Settings, Step, Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink, netns,
+    BUCKET_SLOTS, Device, Epoch, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, POLICY_SLOTS, PULSE_SLOTS, Peer,
+    PeerKey, Policy, Pulse, STEPS, Settings, Shortcut4, Shortcut6, ShortcutKey4, ShortcutKey6, Step, Sticky, StickyKey,
+    Traffic, UPLINK_SLOTS, Uplink, netns,
 };
 use pcc_ebpf::policy::Choice;
 
@@ -91,6 +92,18 @@ pub static PEERS: LruHashMap<PeerKey, Peer, 16_384> = LruHashMap::new();
 /// Questions and answers by uplink and family.
 #[btf_map(name = "pcc_pulse")]
 pub static PULSE: PerCpuArray<Pulse, { PULSE_SLOTS as usize }> = PerCpuArray::new();
+
+/// Shortcuts of IPv4. The controller sizes it.
+#[btf_map(name = "pcc_short4")]
+pub static SHORT4: LruHashMap<ShortcutKey4, Shortcut4, 65_536> = LruHashMap::new();
+
+/// Shortcuts of IPv6. The controller sizes it.
+#[btf_map(name = "pcc_short6")]
+pub static SHORT6: LruHashMap<ShortcutKey6, Shortcut6, 65_536> = LruHashMap::new();
+
+/// What the shortcuts of an uplink hang on, by its id.
+#[btf_map(name = "pcc_epochs")]
+pub static EPOCHS: Array<Epoch, { UPLINK_SLOTS as usize }> = Array::new();
 
 /// Which network namespace is the router's.
 #[btf_map(name = "pcc_netns")]

@@ -159,6 +159,8 @@ impl DataPlane {
             packets_in: sum.packets_in + cpu.packets_in,
             bytes_in: sum.bytes_in + cpu.bytes_in,
             connections: sum.connections + cpu.connections,
+            shortcuts_tc: sum.shortcuts_tc + cpu.shortcuts_tc,
+            shortcuts_xdp: sum.shortcuts_xdp + cpu.shortcuts_xdp,
         }))
     }
 

@@ -146,7 +146,7 @@ impl Known {
 /// One [`Step::Attach`] for every device that exists.
 pub fn attachments(topology: &Topology) -> impl Iterator<Item = Step> {
     attached(topology).map(|(link, side, uplink, number)| {
-        let device = Device { uplink, header_length: link.header_length(), number };
+        let device = Device { uplink, header_length: link.header_length(), number, shortcuts: 0 };
         Step::Attach { link: link.clone(), side, device }
     })
 }

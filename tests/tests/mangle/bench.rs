@@ -128,7 +128,7 @@ impl Bench {
         let devices = plane.ebpf().map_mut(map::DEVICES).unwrap();
         let mut devices = HashMap::<_, u32, Device>::try_from(devices).unwrap();
         for number in 1..=INTERFACES.len() as u32 {
-            let device = Device { uplink: 0, header_length: 14, number };
+            let device = Device { uplink: 0, header_length: 14, number, shortcuts: 0 };
             devices.insert(FIRST + number - 1, device, 0).unwrap();
         }
         Self { settings: plane.settings().unwrap(), plane, pins }

@@ -96,7 +96,7 @@ impl Bench {
         let alternate: Vec<u32> = (0..BUCKETS).map(|bucket| bucket % 2 + 1).collect();
         bench.publish_buckets(&alternate, &alternate);
         for (ifindex, uplink, header_length) in [(LAN, 0, 14), (BARE, 0, 0), (WAN1, 1, 14), (WAN2, 2, 0)] {
-            bench.set_device(ifindex, Device { uplink, header_length, number: 0 });
+            bench.set_device(ifindex, Device { uplink, header_length, number: 0, shortcuts: 0 });
         }
         bench
     }
@@ -251,6 +251,8 @@ impl Bench {
             packets_in: after.packets_in - before.packets_in,
             bytes_in: after.bytes_in - before.bytes_in,
             connections: after.connections - before.connections,
+            shortcuts_tc: after.shortcuts_tc - before.shortcuts_tc,
+            shortcuts_xdp: after.shortcuts_xdp - before.shortcuts_xdp,
         };
         (mark, added, self.grown(&counters))
     }
