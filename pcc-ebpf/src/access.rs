@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop};
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use pcc_ebpf::abi::{
     Beat, Counter, Device, Flow, FlowKey, IPV4, Member4, Member6, Peer, PeerKey, Policy, STEPS, Settings, Step, Sticky,
     StickyKey, Traffic, Uplink, policy_index, pulse_index,
@@ -16,23 +16,56 @@ use pcc_ebpf::policy::{Choice, holds, sticky_key};
 
 use crate::maps::{self, Scratch};
 
-/// The linear part of a packet, checked against its end at every read.
-pub struct Linear<'a>(pub &'a TcContext);
+/// A program's context that leads to bytes of a packet.
+pub trait Bytes {
+    /// Address of the first byte.
+    fn start(&self) -> usize;
+    /// Address behind the last one that can be read.
+    fn end(&self) -> usize;
+}
 
-impl Linear<'_> {
+impl Bytes for TcContext {
     #[inline(always)]
-    fn read<T: Copy>(&self, offset: usize) -> Option<T> {
-        let start = self.0.data() + offset;
-        if start + size_of::<T>() > self.0.data_end() {
-            return None;
-        }
-        // SAFETY: the check above is the one that the verifier demands; every bit pattern of the integer types that
-        // `Packet` asks for is valid, and the kernel allows unaligned loads on the architectures that pcc runs on.
-        Some(unsafe { *(start as *const T) })
+    fn start(&self) -> usize {
+        self.data()
+    }
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
     }
 }
 
-impl Packet for Linear<'_> {
+impl Bytes for XdpContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+}
+
+/// The linear part of a packet, checked against its end at every read.
+pub struct Linear<'a, C>(pub &'a C);
+
+impl<C: Bytes> Linear<'_, C> {
+    #[inline(always)]
+    fn read<T: Copy>(&self, offset: usize) -> Option<T> {
+        // SAFETY: every bit pattern of the integer types that `Packet` asks for is valid.
+        self.place(offset).map(|place| unsafe { *place })
+    }
+
+    /// Where `T` is in the packet.
+    #[inline(always)]
+    pub fn place<T>(&self, offset: usize) -> Option<*mut T> {
+        let start = self.0.start() + offset;
+        // The check is the one that the verifier demands. The kernel allows unaligned access on the architectures that pcc runs on.
+        if start + size_of::<T>() > self.0.end() { None } else { Some(start as *mut T) }
+    }
+}
+
+impl<C: Bytes> Packet for Linear<'_, C> {
     #[inline(always)]
     fn byte(&self, offset: usize) -> Option<u8> {
         // Two bytes: the compiler turns a check for one into `start >= end`, from which the verifier learns nothing.
@@ -43,11 +76,7 @@ impl Packet for Linear<'_> {
         self.read(offset)
     }
     #[inline(always)]
-    fn word(&self, offset: usize) -> Option<u32> {
-        self.read(offset)
-    }
-    #[inline(always)]
-    fn quad(&self, offset: usize) -> Option<[u32; 4]> {
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
         self.read(offset)
     }
 }
@@ -178,8 +207,35 @@ pub fn settings() -> Option<&'static Settings> {
 /// What the program has to know about its device.
 #[inline(always)]
 pub fn device(ctx: &TcContext) -> Option<Device> {
-    // SAFETY: reads of the context are checked by the verifier; the map entry is copied at once.
-    unsafe { maps::DEVICES.get((*ctx.skb.skb).ifindex) }.copied()
+    device_of(ifindex(ctx))
+}
+
+/// What is to be known about the device with this index.
+#[inline(always)]
+pub fn device_of(ifindex: u32) -> Option<Device> {
+    // SAFETY: the map entry is copied at once.
+    unsafe { maps::DEVICES.get(ifindex) }.copied()
+}
+
+/// What is at `offset` of the packet.
+#[inline(always)]
+pub fn value<T: Copy>(ctx: &impl Bytes, offset: usize) -> Option<T> {
+    Linear(ctx).read(offset)
+}
+
+/// Writes to `offset` of the packet; `None` past its end.
+#[inline(always)]
+pub fn set<T>(ctx: &impl Bytes, offset: usize, value: T) -> Option<()> {
+    let place = Linear(ctx).place(offset)?;
+    // SAFETY: `place` checked that it is inside the packet, which the programs that write may change.
+    unsafe { *place = value };
+    Some(())
+}
+
+/// The first `bytes` of the packet can be read.
+#[inline(always)]
+pub fn reach(ctx: &impl Bytes, bytes: usize) -> bool {
+    ctx.start() + bytes <= ctx.end()
 }
 
 /// Stores a decision. A full cache is no error: the next packet is decided anew.
@@ -298,6 +354,36 @@ pub fn length(ctx: &TcContext) -> u32 {
     field(ctx, |skb| skb.len)
 }
 
+/// Index of the device that the packet comes in or leaves by.
+#[inline(always)]
+pub fn ifindex(ctx: &TcContext) -> u32 {
+    field(ctx, |skb| skb.ifindex)
+}
+
+/// To whom a frame is addressed, `PACKET_…` of `linux/if_packet.h`.
+#[inline(always)]
+pub fn kind(ctx: &TcContext) -> u32 {
+    field(ctx, |skb| skb.pkt_type)
+}
+
+/// The hash that the packet carries; 0 for none.
+#[inline(always)]
+pub fn hash(ctx: &TcContext) -> u32 {
+    field(ctx, |skb| skb.hash)
+}
+
+/// The packet's priority.
+#[inline(always)]
+pub fn priority(ctx: &TcContext) -> u32 {
+    field(ctx, |skb| skb.priority)
+}
+
+/// Bytes of data in each packet that a super packet is made of; 0 for an ordinary one.
+#[inline(always)]
+pub fn segment(ctx: &TcContext) -> u32 {
+    field(ctx, |skb| skb.gso_size)
+}
+
 /// Packets in a super packet, at least 1.
 #[inline(always)]
 pub fn segments(ctx: &TcContext) -> u64 {
@@ -322,10 +408,22 @@ pub fn ether_type(ctx: &TcContext) -> u16 {
 /// Writes `value` into the bits `mask` of the packet's mark.
 #[inline(always)]
 pub fn set_mark(ctx: &TcContext, mask: u32, value: u32) {
-    let mark = mark(ctx) & !mask | value & mask;
+    set_whole_mark(ctx, mark(ctx) & !mask | value & mask);
+}
+
+/// Replaces the packet's mark.
+#[inline(always)]
+pub fn set_whole_mark(ctx: &TcContext, mark: u32) {
     // SAFETY: the field is writable for tc programs. Volatile, or the compiler narrows the store to the bytes that
     // change, which the verifier refuses.
     unsafe { (&raw mut (*ctx.skb.skb).mark).write_volatile(mark) };
+}
+
+/// Replaces the packet's priority.
+#[inline(always)]
+pub fn set_priority(ctx: &TcContext, priority: u32) {
+    // SAFETY: as for the mark.
+    unsafe { (&raw mut (*ctx.skb.skb).priority).write_volatile(priority) };
 }
 
 /// The coarse monotonic clock in seconds; it wraps after 136 years of uptime.

@@ -202,8 +202,10 @@ pub fn recall<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, now
 /// What an answer on its way to the LAN says about the flow that it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lesson {
-    /// The cache is right, or the packet's connection is none of ours.
+    /// The packet's connection is none of ours.
     Nothing,
+    /// The cache is right, and this is not the first answer.
+    Known,
     /// Remember this under the reversed key.
     Remember(Flow, Counter),
 }
@@ -226,7 +228,7 @@ pub fn learn<T: Tables>(tables: &T, settings: &Settings, mark: u32, answered: &F
     match tables.flow(answered) {
         Some(flow) if flow.uplink == id && flow.generation == uplink.generation => {
             if flow.confirmed == 1 {
-                return Lesson::Nothing;
+                return Lesson::Known;
             }
             Lesson::Remember(remember(id, &uplink, true, now), Counter::Confirmed)
         }

@@ -38,6 +38,7 @@
 #![cfg_attr(not(target_arch = "bpf"), forbid(unsafe_op_in_unsafe_fn))]
 
 pub mod abi;
+pub mod candidate;
 pub mod classify;
 pub mod flow;
 pub mod mangle;
@@ -45,3 +46,4 @@ pub mod own;
 pub mod packet;
 pub mod peer;
 pub mod policy;
+pub mod shortcut;

@@ -10,6 +10,8 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]
+mod short;
+#[cfg(target_arch = "bpf")]
 mod sockets;
 
 #[cfg(not(target_arch = "bpf"))]

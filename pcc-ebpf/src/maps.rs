@@ -10,6 +10,7 @@ use pcc_ebpf::abi::{
     Traffic, UPLINK_SLOTS, Uplink, netns,
 };
 use pcc_ebpf::policy::Choice;
+use pcc_ebpf::shortcut::Arrival;
 
 use crate::access::Walking;
 
@@ -100,6 +101,18 @@ pub static SHORT4: LruHashMap<ShortcutKey4, Shortcut4, 65_536> = LruHashMap::new
 /// Shortcuts of IPv6. The controller sizes it.
 #[btf_map(name = "pcc_short6")]
 pub static SHORT6: LruHashMap<ShortcutKey6, Shortcut6, 65_536> = LruHashMap::new();
+
+/// IPv4 packets on their way through the stack, by [`Arrival::hash`]: between their ingress and their egress there are seldom
+/// more of them on a CPU than the kernel takes in one batch.
+#[btf_map(name = "pcc_arrivals4")]
+pub static ARRIVALS4: PerCpuArray<Arrival<u32>, ARRIVALS> = PerCpuArray::new();
+
+/// IPv6 packets on their way through the stack.
+#[btf_map(name = "pcc_arrivals6")]
+pub static ARRIVALS6: PerCpuArray<Arrival<[u32; 4]>, ARRIVALS> = PerCpuArray::new();
+
+/// Slots of the two, a power of two.
+pub const ARRIVALS: usize = 256;
 
 /// What the shortcuts of an uplink hang on, by its id.
 #[btf_map(name = "pcc_epochs")]

@@ -18,10 +18,13 @@ pub trait Packet {
     fn byte(&self, offset: usize) -> Option<u8>;
     /// Two bytes.
     fn half(&self, offset: usize) -> Option<u16>;
+    /// Words of four bytes.
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]>;
     /// Four bytes.
-    fn word(&self, offset: usize) -> Option<u32>;
-    /// Sixteen bytes.
-    fn quad(&self, offset: usize) -> Option<[u32; 4]>;
+    #[inline(always)]
+    fn word(&self, offset: usize) -> Option<u32> {
+        self.words(offset).map(|[word]| word)
+    }
 }
 
 /// What the classifier needs to know about a packet.
@@ -173,8 +176,8 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Headers, Unread
     if first >> 4 != 6 {
         return Err(Unread::Skip(Counter::Malformed));
     }
-    let source = packet.quad(offset + offset_of!(Ipv6Hdr, src_addr)).ok_or(Unread::Short)?;
-    let destination = packet.quad(offset + offset_of!(Ipv6Hdr, dst_addr)).ok_or(Unread::Short)?;
+    let source = packet.words(offset + offset_of!(Ipv6Hdr, src_addr)).ok_or(Unread::Short)?;
+    let destination = packet.words(offset + offset_of!(Ipv6Hdr, dst_addr)).ok_or(Unread::Short)?;
     // No host has such an address, and the flow would be taken for one of IPv4.
     if flow::is_mapped(&source) || flow::is_mapped(&destination) {
         return Err(Unread::Skip(Counter::Malformed));
@@ -252,11 +255,10 @@ impl Packet for [u8] {
     fn half(&self, offset: usize) -> Option<u16> {
         Some(u16::from_ne_bytes(*self.get(offset..)?.first_chunk()?))
     }
-    fn word(&self, offset: usize) -> Option<u32> {
-        Some(u32::from_ne_bytes(*self.get(offset..)?.first_chunk()?))
-    }
-    fn quad(&self, offset: usize) -> Option<[u32; 4]> {
-        Some([self.word(offset)?, self.word(offset + 4)?, self.word(offset + 8)?, self.word(offset + 12)?])
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        let bytes = self.get(offset..)?.get(..4 * N)?;
+        let mut words = bytes.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
+        Some(core::array::from_fn(|_| words.next().unwrap_or(0)))
     }
 }
 

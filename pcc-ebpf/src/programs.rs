@@ -4,6 +4,7 @@ use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
+use pcc_ebpf::abi::device::GIVES;
 use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
 use pcc_ebpf::classify::{Lesson, Recall, Tables, learn, recall};
 use pcc_ebpf::mangle::{self, Walk};
@@ -13,6 +14,7 @@ use pcc_ebpf::policy::{keep, select};
 
 use crate::access::{self, Linear, Maps};
 use crate::maps::Scratch;
+use crate::short::learn_way;
 
 /// Enough for Ethernet, IPv6 with extension headers, and the first bytes of TCP.
 const HEADERS: u32 = 192;
@@ -40,11 +42,14 @@ pub fn pcc_lan_out(ctx: TcContext) -> i32 {
         && headers.key.is_routable()
     {
         let answered = headers.key.reversed();
-        let lesson = learn(&Maps, settings, access::mark(&ctx), &answered, access::now());
-        if let Lesson::Remember(flow, counter) = lesson {
-            access::remember(&answered, &flow);
-            access::count(counter);
-            note_answer(&headers, flow.uplink);
+        match learn(&Maps, settings, access::mark(&ctx), &answered, access::now()) {
+            Lesson::Remember(flow, counter) => {
+                access::remember(&answered, &flow);
+                access::count(counter);
+                note_answer(&headers, flow.uplink);
+            }
+            Lesson::Known if device.shortcuts & GIVES != 0 => learn_way(&ctx, settings, &device),
+            _ => {}
         }
     }
     TC_ACT_UNSPEC
@@ -85,6 +90,9 @@ pub fn pcc_wan_out(ctx: TcContext) -> i32 {
         });
         if ours && confirmed && missed {
             access::count(Counter::Relearned);
+        }
+        if ours && confirmed && device.shortcuts & GIVES != 0 {
+            learn_way(&ctx, settings, &device);
         }
         // Answers to the router itself are seen nowhere.
         if ours && !confirmed && access::is_forwarded(&ctx) {

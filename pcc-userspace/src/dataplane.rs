@@ -3,13 +3,14 @@
 //! Everything is pinned below `<pins>/<abi>/`: maps by name, links as `<ifindex>-<program>`. Whoever loads next finds
 //! them and goes on with the same maps; dropping a [`DataPlane`] leaves the kernel side running.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use pcc_ebpf::abi::{
     ABI, Beat, Counter, Device, Flow, FlowKey, Pulse, Settings, Traffic, Uplink, map, program, pulse_index,
@@ -31,6 +32,7 @@ mod attach;
 mod cgroup;
 mod publish;
 mod question;
+mod shortcuts;
 
 /// The loaded programs and their maps.
 pub struct DataPlane {
@@ -38,6 +40,16 @@ pub struct DataPlane {
     pins: PathBuf,
     adopted: bool,
     clsact: Vec<String>,
+    refusals: BTreeMap<u32, String>,
+}
+
+/// Entries of the maps whose size depends on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of the flow cache.
+    pub flows: u32,
+    /// Of the shortcuts of each family, one for each direction of a connection.
+    pub shortcuts: u32,
 }
 
 /// Which side of the router a device is on.
@@ -71,26 +83,30 @@ impl Side {
 
 impl DataPlane {
     /// Loads the object, with new maps or with those pinned below `pins` by an earlier run of the same ABI.
-    /// `flow_entries` sizes a new flow cache; `log_level` is aya-log's (0: no logging code at all).
+    /// `sizes` are those of new maps; `log_level` is aya-log's (0: no logging code at all).
     ///
     /// # Errors
     /// No bpffs at `pins`, no rights, or a kernel that refuses a program, with its reason.
-    pub fn load(pins: &Path, flow_entries: u32, log_level: u8) -> Result<Self> {
+    pub fn load(pins: &Path, sizes: Sizes, log_level: u8) -> Result<Self> {
         let pins = pins.join(ABI.to_string());
         let adopted = map::ALL.iter().all(|name| pins.join(name).exists());
         create_pin_directory(&pins)?;
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(map::FLOWS, flow_entries);
-        loader.map_max_entries(map::STICKY, flow_entries.min(STICKY_ENTRIES));
+        loader.map_max_entries(map::FLOWS, sizes.flows);
+        loader.map_max_entries(map::STICKY, sizes.flows.min(STICKY_ENTRIES));
+        loader.map_max_entries(map::SHORT4, sizes.shortcuts);
+        loader.map_max_entries(map::SHORT6, sizes.shortcuts);
         loader.override_global(aya_log::LEVEL, &log_level, false);
         for name in map::ALL {
             loader.map_pin_path(name, pins.join(name));
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error.into()))?;
-        for (name, _) in Side::ALL.into_iter().flat_map(Side::programs) {
+        for name in Side::ALL.into_iter().flat_map(Side::programs).map(|(name, _)| name).chain([program::SHORTCUT]) {
             load_program(classifier(&mut ebpf, name)?).map_err(|error| refused(&anyhow!(error).context(name)))?;
         }
-        Ok(Self { ebpf, pins, adopted, clsact: Vec::new() })
+        let xdp: &mut Xdp = ebpf.program_mut(program::SHORTCUT_XDP).context("no XDP program in the object")?.try_into()?;
+        again(|| xdp.load()).map_err(|error| refused(&anyhow!(error).context(program::SHORTCUT_XDP)))?;
+        Ok(Self { ebpf, pins, adopted, clsact: Vec::new(), refusals: BTreeMap::new() })
     }
 
     /// Tells the programs about a device.

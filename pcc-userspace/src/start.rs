@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use pcc_ebpf::abi::{Device, Settings};
 
 use crate::config::{Config, Paths};
-use crate::dataplane::{self, DataPlane, Side};
+use crate::dataplane::{self, DataPlane, Side, Sizes};
 use crate::host::{Change, Host, Link, Observed};
 use crate::instance::{tables, weights, write_uplinks};
 use crate::journal::{Journal, side_effects};
@@ -119,9 +119,15 @@ pub fn flow_entries(configured: Option<u32>, host: &dyn Host) -> Result<u32> {
     Ok(configured.unwrap_or(most.clamp(*FLOW_ENTRIES.start(), *FLOW_ENTRIES.end())))
 }
 
+/// Entries of the maps that [`flow_entries`] sizes: of shortcuts `shortcuts`, else as many.
+pub fn sizes(flows: Option<u32>, shortcuts: Option<u32>, host: &dyn Host) -> Result<Sizes> {
+    let flows = flow_entries(flows, host)?;
+    Ok(Sizes { flows, shortcuts: shortcuts.unwrap_or(flows) })
+}
+
 /// Loads the programs of a native configuration and fills their maps.
 pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
-    let mut plane = DataPlane::load(&paths.pins, flow_entries(config.flow_entries, host)?, log_level)?;
+    let mut plane = DataPlane::load(&paths.pins, sizes(config.flow_entries, None, host)?, log_level)?;
     fill(&mut plane, config, host, &survey.topology, &survey.standing, &weights(&survey.topology))?;
     match plane.attach_router() {
         Ok(true) => {}

@@ -161,10 +161,10 @@ pub fn possible(topology: &Topology) -> Live {
 }
 
 impl Step {
-    /// The device of an attachment, by index, and its programs.
-    pub fn attachment(&self) -> Option<(u32, Side)> {
+    /// The device of an attachment, by index, its programs, and what it does with shortcuts ([`Device::shortcuts`]).
+    pub fn attachment(&self) -> Option<(u32, Side, u32)> {
         match self {
-            Self::Attach { link, side, .. } => Some((link.index, *side)),
+            Self::Attach { link, side, device } => Some((link.index, *side, device.shortcuts)),
             Self::Load { .. } | Self::Change(_) => None,
         }
     }

@@ -1,13 +1,13 @@
 //! Shortcuts: what the stack did to the packets of a connection, so that later ones need not go through it.
 
-/// Key of an IPv4 shortcut: a packet as it comes in. Addresses and ports are in network order.
+/// Key of a shortcut: a packet as it comes in. Addresses and ports are in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ShortcutKey4 {
+pub struct ShortcutKey<A> {
     /// Source address.
-    pub source: u32,
+    pub source: A,
     /// Destination address.
-    pub destination: u32,
+    pub destination: A,
     /// Source port.
     pub source_port: u16,
     /// Destination port.
@@ -16,21 +16,10 @@ pub struct ShortcutKey4 {
     pub way: u32,
 }
 
-/// Key of an IPv6 shortcut, likewise.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ShortcutKey6 {
-    /// Source address.
-    pub source: [u32; 4],
-    /// Destination address.
-    pub destination: [u32; 4],
-    /// Source port.
-    pub source_port: u16,
-    /// Destination port.
-    pub destination_port: u16,
-    /// [`way`] in.
-    pub way: u32,
-}
+/// Key of an IPv4 shortcut.
+pub type ShortcutKey4 = ShortcutKey<u32>;
+/// Key of an IPv6 shortcut.
+pub type ShortcutKey6 = ShortcutKey<[u32; 4]>;
 
 /// The device that a packet comes in by (interface index below 2²⁴) and its protocol, in one word.
 #[inline(always)]
@@ -48,7 +37,7 @@ pub struct Shortcut<A> {
     /// Hash of the key. Readers compare it after all other fields: the kernel gives a forgotten entry's memory away at once,
     /// and writes this word first.
     pub check: u32,
-    /// Seconds of the coarse monotonic clock when a packet last made the whole way through the stack.
+    /// [`TICK`] when a packet last made the whole way through the stack.
     pub leased: u32,
     /// Bytes of IP packets that took the shortcut.
     pub bytes: u64,
@@ -91,6 +80,8 @@ pub mod trait_of {
     pub const FRAMES: u8 = 4;
     /// Packets leave with an Ethernet header.
     pub const ETHERNET: u8 = 8;
+    /// Packets leave to the LAN; else by the uplink.
+    pub const INWARD: u8 = 16;
 }
 
 /// An IPv6 address that fills whole eight bytes.
@@ -108,13 +99,17 @@ pub type Shortcut4 = Shortcut<u32>;
 /// A shortcut of IPv6.
 pub type Shortcut6 = Shortcut<Address6>;
 
-/// What all shortcuts of an uplink hang on; slot of its id.
+/// The clock of leases is the coarse monotonic one in units of 2 to the power of this nanoseconds, 0.27 s: a shift is cheaper than
+/// a division. It wraps after 36 years of uptime.
+pub const TICK: u32 = 28;
+
+/// What all shortcuts of an uplink hang on; slot of its id. In slot 0 is a generation that is raised with each of the others.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Epoch {
     /// Raised whenever what the stack would do to the uplink's packets may have changed.
     pub generation: u32,
-    /// Seconds after which a packet goes through the stack again; 0: no shortcut is learned or taken.
+    /// [`TICK`]s after which a packet goes through the stack again; 0: no shortcut is learned or taken.
     pub lease: u32,
 }
 

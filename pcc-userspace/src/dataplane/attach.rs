@@ -1,6 +1,6 @@
 //! Programs on devices: attached, replaced without a gap, detached.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,37 +12,59 @@ use aya::programs::tc::{
     NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle, qdisc_add_clsact,
     qdisc_detach_program,
 };
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
-use pcc_ebpf::abi::{Device, map};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use pcc_ebpf::abi::{self, Device, map, program};
 
 use super::{DataPlane, Side, classifier};
 
 /// Place of our filters where the kernel has no TCX. The priority is below the first that the kernel hands out.
 const CLSACT: (u16, TcHandle) = (0xbfff, TcHandle::new(0, 1));
+/// Place of the one that takes shortcuts.
+const CLSACT_FIRST: (u16, TcHandle) = (0xbffe, TcHandle::new(0, 1));
 
 impl DataPlane {
-    /// Attaches the programs of `side` to the device, or puts them in the place of those that an earlier run left:
-    /// the device is never without one in between.
+    /// Attaches the programs of `side`, and those for shortcuts that `device` asks for, or puts them in the place of those that
+    /// an earlier run left: the device is never without one in between. A driver that refuses XDP is no error:
+    /// [`Self::refusals`].
     pub fn attach(&mut self, name: &str, ifindex: u32, side: Side, device: Device) -> Result<()> {
         self.set_device(ifindex, device).with_context(|| format!("telling the programs about `{name}`"))?;
-        for (program, direction) in side.programs() {
+        // In this order: the one that comes last is asked first.
+        let shortcut = (program::SHORTCUT, TcAttachType::Ingress);
+        let takes = (device.shortcuts & abi::device::TAKES != 0).then_some(shortcut);
+        for (program, direction) in side.programs().into_iter().chain(takes) {
             self.attach_program(name, ifindex, program, direction)
                 .with_context(|| format!("attaching `{program}` to `{name}`"))?;
+        }
+        if device.shortcuts & abi::device::XDP != 0 {
+            match self.attach_xdp(ifindex) {
+                Ok(()) => drop(self.refusals.remove(&ifindex)),
+                Err(error) => drop(self.refusals.insert(ifindex, format!("{error:#}"))),
+            }
         }
         Ok(())
     }
 
-    /// Detaches every program but those of `keep`, devices by index with the side whose programs they carry, and forgets the
-    /// other devices.
-    pub fn detach_others(&mut self, keep: &[(u32, Side)]) -> Result<()> {
-        let pins: BTreeSet<String> = keep
-            .iter()
-            .flat_map(|(ifindex, side)| side.programs().map(|(program, _)| link_pin(*ifindex, program)))
-            .collect();
+    /// Devices whose drivers refused XDP, by index, with the kernel's words.
+    pub const fn refusals(&self) -> &BTreeMap<u32, String> {
+        &self.refusals
+    }
+
+    /// Detaches every program but those of `keep`, devices by index with the side whose programs they carry and their
+    /// [`Device::shortcuts`], and forgets the other devices.
+    pub fn detach_others(&mut self, keep: &[(u32, Side, u32)]) -> Result<()> {
+        let mut pins = BTreeSet::new();
+        for (ifindex, side, shortcuts) in keep {
+            let wanted = |bit, program| (shortcuts & bit != 0).then_some(program);
+            let takes = wanted(abi::device::TAKES, program::SHORTCUT);
+            let frames = wanted(abi::device::XDP, program::SHORTCUT_XDP);
+            let programs = side.programs().into_iter().map(|(program, _)| program).chain(takes).chain(frames);
+            pins.extend(programs.map(|program| link_pin(*ifindex, program)));
+        }
         let mut devices =
             HashMap::<_, u32, Device>::try_from(self.ebpf.map_mut(map::DEVICES).context("map of devices")?)?;
         let gone: Vec<u32> =
-            devices.keys().filter_map(Result::ok).filter(|known| !keep.iter().any(|(kept, _)| kept == known)).collect();
+            devices.keys().filter_map(Result::ok).filter(|known| !keep.iter().any(|(kept, ..)| kept == known)).collect();
         for ifindex in gone {
             devices.remove(&ifindex)?;
         }
@@ -78,13 +100,33 @@ impl DataPlane {
         }
     }
 
+    /// Attaches the XDP program by the driver, never in the generic mode, which is slower than none.
+    fn attach_xdp(&mut self, ifindex: u32) -> Result<()> {
+        let pin = self.pins.join(link_pin(ifindex, program::SHORTCUT_XDP));
+        let program = self.ebpf.program_mut(program::SHORTCUT_XDP).context("no XDP program in the object")?;
+        let program: &mut Xdp = program.try_into()?;
+        if let Ok(old) = PinnedLink::from_pin(&pin) {
+            let replaced = XdpLink::try_from(FdLink::from(old))
+                .map_err(anyhow::Error::from)
+                .and_then(|link| Ok(program.attach_to_link(link)?));
+            match replaced {
+                // The pin keeps it attached.
+                Ok(id) => return Ok(drop(program.take_link(id)?)),
+                Err(_) => fs::remove_file(&pin)?,
+            }
+        }
+        let id = program.attach_to_if_index(ifindex, XdpMode::Driver)?;
+        FdLink::try_from(program.take_link(id)?)?.pin(&pin)?;
+        Ok(())
+    }
+
     /// The way of kernels before 6.6: a filter in the clsact qdisc.
     fn attach_filter(&mut self, device: &str, name: &str, direction: TcAttachType) -> Result<()> {
         if qdisc_add_clsact(device).is_ok() {
             self.clsact.push(device.to_owned());
         }
+        let (priority, handle) = if name == program::SHORTCUT { CLSACT_FIRST } else { CLSACT };
         let program = classifier(&mut self.ebpf, name)?;
-        let (priority, handle) = CLSACT;
         let old = SchedClassifierLink::attached(device, direction, priority, handle, None)?;
         let id = program.attach_to_link(old).or_else(|_| {
             let options = NlOptions { priority, handle, classid: None };
@@ -99,7 +141,8 @@ impl DataPlane {
 /// no error.
 pub fn remove(pins: &Path, devices: &[String], clsact: &[String]) -> Result<()> {
     for device in devices {
-        for (name, direction) in Side::ALL.into_iter().flat_map(Side::programs) {
+        let shortcut = (program::SHORTCUT, TcAttachType::Ingress);
+        for (name, direction) in Side::ALL.into_iter().flat_map(Side::programs).chain([shortcut]) {
             // Fails where TCX was used, where it is gone, and where the device is.
             let _ = qdisc_detach_program(device, direction, name);
         }

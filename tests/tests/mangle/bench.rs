@@ -10,7 +10,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use ipnet::IpNet;
 use pcc_ebpf::abi::{Counter, Device, Flow, FlowKey, MarkFields, Settings, knowledge, map, program};
 use pcc_userspace::config::Paths;
-use pcc_userspace::dataplane::{self, DataPlane};
+use pcc_userspace::dataplane::{self, DataPlane, Sizes};
 use pcc_userspace::mirror::compile::{Program, compile};
 use pcc_userspace::mirror::names::{Devices, Names, Numbers};
 use pcc_userspace::routeros::model::Model;
@@ -124,7 +124,7 @@ impl Loaded {
 impl Bench {
     fn new(name: &str) -> Self {
         let pins = Paths::of(name).pins;
-        let mut plane = DataPlane::load(&pins, 65_536, 0).unwrap_or_else(|error| panic!("loading: {error:#}"));
+        let mut plane = DataPlane::load(&pins, Sizes { flows: 65_536, shortcuts: 4096 }, 0).unwrap_or_else(|error| panic!("loading: {error:#}"));
         let devices = plane.ebpf().map_mut(map::DEVICES).unwrap();
         let mut devices = HashMap::<_, u32, Device>::try_from(devices).unwrap();
         for number in 1..=INTERFACES.len() as u32 {

@@ -12,7 +12,7 @@ use pcc_ebpf::abi::{
 };
 use pcc_ebpf::packet::{Headers, ether};
 use pcc_userspace::config::Paths;
-use pcc_userspace::dataplane::{self, DataPlane};
+use pcc_userspace::dataplane::{self, DataPlane, Sizes};
 use pcc_userspace::policies::Table;
 use pcc_userspace::rules::Program;
 use rustix::time::{ClockId, clock_gettime};
@@ -89,7 +89,7 @@ impl Drop for Bench {
 impl Bench {
     fn new(name: &str) -> Self {
         let pins = Paths::of(name).pins;
-        let plane = DataPlane::load(&pins, 65_536, 0).unwrap_or_else(|error| panic!("loading: {error:#}"));
+        let plane = DataPlane::load(&pins, Sizes { flows: 65_536, shortcuts: 4096 }, 0).unwrap_or_else(|error| panic!("loading: {error:#}"));
         let layout = MarkLayout::DEFAULT;
         let mut bench = Self { plane, model: Model::new(layout), pins };
         bench.set_layout(layout);
