@@ -24,7 +24,8 @@ pub use policies::{
     policy_index,
 };
 pub use shortcuts::{
-    Address6, Epoch, Shortcut, Shortcut4, Shortcut6, ShortcutKey, ShortcutKey4, ShortcutKey6, TICK, device, trait_of, way,
+    Address6, Epoch, Shortcut, Shortcut4, Shortcut6, ShortcutKey, ShortcutKey4, ShortcutKey6, TICK, device, trait_of,
+    way,
 };
 pub use steps::{Member4, Member6, NTH_COUNTERS, Op, STEPS, Step, state};
 

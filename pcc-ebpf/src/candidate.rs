@@ -183,4 +183,4 @@ pub const fn fold(sum: u64) -> u32 {
 
 #[cfg(test)]
 #[path = "candidate_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -198,5 +198,5 @@ fn only_confirmed_marks_teach() {
     tables.flows.insert(key, entry(2, 1));
     assert_eq!(learned(&tables, confirmed), Lesson::Remember(entry(1, 1), Counter::Corrected));
     tables.flows.insert(key, entry(1, 1));
-    assert_eq!(learned(&tables, confirmed), Lesson::Nothing);
+    assert_eq!(learned(&tables, confirmed), Lesson::Known);
 }

@@ -99,7 +99,7 @@ fn enter_by(fake: &mut Fake, headers: &Headers, device: u32) -> (u32, bool) {
 fn leave(fake: &mut Fake, mark: u32, headers: &Headers) -> Option<Counter> {
     let answered = headers.key.reversed();
     match learn(fake, &settings(), mark, &answered, 0) {
-        Lesson::Nothing => None,
+        Lesson::Nothing | Lesson::Known => None,
         Lesson::Remember(flow, counter) => {
             fake.flows.insert(answered, flow);
             Some(counter)

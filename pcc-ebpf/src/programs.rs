@@ -37,20 +37,10 @@ pub fn pcc_lan_in(ctx: TcContext) -> i32 {
 pub fn pcc_lan_out(ctx: TcContext) -> i32 {
     if let Some((settings, device)) = context(&ctx)
         && access::mark(&ctx) & settings.mark_confirmed != 0
-        && let Ok(headers) = headers(&ctx, &device)
-        && headers.cacheable
-        && headers.key.is_routable()
+        && learn_answer(&ctx, settings, &device)
+        && device.shortcuts & GIVES != 0
     {
-        let answered = headers.key.reversed();
-        match learn(&Maps, settings, access::mark(&ctx), &answered, access::now()) {
-            Lesson::Remember(flow, counter) => {
-                access::remember(&answered, &flow);
-                access::count(counter);
-                note_answer(&headers, flow.uplink);
-            }
-            Lesson::Known if device.shortcuts & GIVES != 0 => learn_way(&ctx, settings, &device),
-            _ => {}
-        }
+        learn_way(&ctx, settings, &device);
     }
     TC_ACT_UNSPEC
 }
@@ -141,6 +131,25 @@ pub fn pcc_mirror_out(ctx: TcContext) -> i32 {
         }
     }
     TC_ACT_UNSPEC
+}
+
+/// Learns the uplink of a flow from an answer. True for an answer that is not the first one.
+#[inline(never)]
+fn learn_answer(ctx: &TcContext, settings: &Settings, device: &Device) -> bool {
+    let Ok(headers) = headers(ctx, device) else { return false };
+    if !headers.cacheable || !headers.key.is_routable() {
+        return false;
+    }
+    let answered = headers.key.reversed();
+    match learn(&Maps, settings, access::mark(ctx), &answered, access::now()) {
+        Lesson::Remember(flow, counter) => {
+            access::remember(&answered, &flow);
+            access::count(counter);
+            note_answer(&headers, flow.uplink);
+            false
+        }
+        lesson => lesson == Lesson::Known,
+    }
 }
 
 /// Notes that an address was asked.

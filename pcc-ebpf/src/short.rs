@@ -7,9 +7,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use pcc_ebpf::abi::{
-    Address6, Counter, Device, Epoch, Settings, Shortcut, ShortcutKey, TICK, device, trait_of,
-};
+use pcc_ebpf::abi::{Address6, Counter, Device, Epoch, Settings, Shortcut, ShortcutKey, TICK, device, trait_of};
 use pcc_ebpf::candidate::{self, Candidate, IPV4_HEADER, IPV6_HEADER, Stage};
 use pcc_ebpf::packet::{Packet as _, ether, protocol};
 use pcc_ebpf::shortcut::{

@@ -118,10 +118,7 @@ pub const fn holds<S>(shortcut: &Shortcut<S>, epoch: &Epoch, now: u32) -> bool {
 /// The stack would do nothing to the packet but what the shortcut does. `size` is that of its largest segment.
 #[inline(always)]
 pub fn suits<A, S>(shortcut: &Shortcut<S>, packet: &Candidate<A>, size: u32) -> bool {
-    matches!(packet.stage, Stage::Goes)
-        && packet.ttl > 1
-        && packet.tos == shortcut.tos
-        && size <= shortcut.size as u32
+    matches!(packet.stage, Stage::Goes) && packet.ttl > 1 && packet.tos == shortcut.tos && size <= shortcut.size as u32
 }
 
 /// Bytes of the IP packet that is made of the largest segment of a super packet; `segment` is 0 for an ordinary one.

@@ -104,7 +104,8 @@ impl DataPlane {
         for name in Side::ALL.into_iter().flat_map(Side::programs).map(|(name, _)| name).chain([program::SHORTCUT]) {
             load_program(classifier(&mut ebpf, name)?).map_err(|error| refused(&anyhow!(error).context(name)))?;
         }
-        let xdp: &mut Xdp = ebpf.program_mut(program::SHORTCUT_XDP).context("no XDP program in the object")?.try_into()?;
+        let xdp: &mut Xdp =
+            ebpf.program_mut(program::SHORTCUT_XDP).context("no XDP program in the object")?.try_into()?;
         again(|| xdp.load()).map_err(|error| refused(&anyhow!(error).context(program::SHORTCUT_XDP)))?;
         Ok(Self { ebpf, pins, adopted, clsact: Vec::new(), refusals: BTreeMap::new() })
     }

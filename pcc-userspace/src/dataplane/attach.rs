@@ -63,8 +63,11 @@ impl DataPlane {
         }
         let mut devices =
             HashMap::<_, u32, Device>::try_from(self.ebpf.map_mut(map::DEVICES).context("map of devices")?)?;
-        let gone: Vec<u32> =
-            devices.keys().filter_map(Result::ok).filter(|known| !keep.iter().any(|(kept, ..)| kept == known)).collect();
+        let gone: Vec<u32> = devices
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|known| !keep.iter().any(|(kept, ..)| kept == known))
+            .collect();
         for ifindex in gone {
             devices.remove(&ifindex)?;
         }

@@ -1,5 +1,6 @@
 //! Questions to the programs: what would become of this packet?
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};

@@ -229,7 +229,8 @@ impl Instance {
 const NO_SHORTCUTS: u32 = 64;
 
 fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
-    let mut plane = DataPlane::load(&paths.pins, start::sizes(config.base.flow_entries, Some(NO_SHORTCUTS), host)?, log_level)?;
+    let mut plane =
+        DataPlane::load(&paths.pins, start::sizes(config.base.flow_entries, Some(NO_SHORTCUTS), host)?, log_level)?;
     fill(&mut plane, config, host, &survey.blueprint, &survey.observed)?;
     Ok(plane)
 }

@@ -20,6 +20,7 @@ pub struct Builder {
     pub(super) mtus: Vec<(u32, u32)>,
     pub(super) prefix: Option<String>,
     pub(super) program: Option<PathBuf>,
+    pub(super) whole_frames: bool,
 }
 
 /// The default routes that main has before `pcc` starts, for both families.
@@ -31,6 +32,11 @@ pub enum Defaults {
     All,
     /// None.
     None,
+}
+
+/// The fast path of every `pcc run` that does not say which: `PCC_FAST_PATH`.
+pub(super) fn fast_path() -> Option<String> {
+    std::env::var("PCC_FAST_PATH").ok().filter(|mode| !mode.is_empty())
 }
 
 impl Default for Builder {
@@ -47,6 +53,7 @@ impl Default for Builder {
             mtus: Vec::new(),
             prefix: None,
             program: None,
+            whole_frames: fast_path().is_some_and(|mode| mode == "xdp"),
         }
     }
 }
@@ -133,6 +140,13 @@ impl Builder {
     /// The `pcc` that the lab runs, instead of the one that [`process::binary`](super::process::binary) finds.
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
+        self
+    }
+
+    /// The other ends of the router's cables finish their checksums, as a frame from a network card has one, and take frames that
+    /// XDP redirects.
+    pub fn whole_frames(mut self) -> Self {
+        self.whole_frames = true;
         self
     }
 

@@ -28,6 +28,13 @@ impl Builder {
         cable(&format!("{near}{number}"), number, far, isp)
     }
 
+    /// [`Self::whole_frames`] for the `eth0` of a namespace.
+    pub(super) fn finish_frames(&self, namespace: &Namespace) {
+        if self.whole_frames {
+            namespace.exec("ethtool", "-K eth0 tx off gro on".split(' '));
+        }
+    }
+
     pub(super) fn isp_end(&self, number: u32, link: &Link) -> String {
         self.uplink_end(number, "eth0", (link.gateway4, link.router4), (link.gateway6, link.router6))
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::builder;
 use super::namespace::{Namespace, abandoned, eventually};
 use super::server::lock;
 
@@ -155,8 +156,16 @@ impl Instance {
     fn command(&self, args: &[&str]) -> Command {
         let program = self.program.clone().unwrap_or_else(binary);
         self.used.store(true, Ordering::Relaxed);
-        self.router.command(program, args.iter().copied().chain(["--instance", &self.name]))
+        let mode = builder::fast_path().filter(|_| chooses_fast_path(args)).map(|mode| format!("--fast-path={mode}"));
+        let more = ["--instance", &self.name].into_iter().chain(mode.as_deref());
+        self.router.command(program, args.iter().copied().chain(more))
     }
+}
+
+/// The command takes `--fast-path` and does not have it. RouterOS configurations have no fast path.
+fn chooses_fast_path(args: &[&str]) -> bool {
+    let is_script = args.iter().any(|arg| arg.ends_with(".rsc") || arg.starts_with("--map"));
+    args.first() == Some(&"run") && !is_script && !args.iter().any(|arg| arg.starts_with("--fast-path"))
 }
 
 impl Drop for Instance {

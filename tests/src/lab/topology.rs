@@ -64,6 +64,9 @@ impl Builder {
             self.v6(&mut script, &format!("addr add {}/128 dev lo", address::INNER6));
             inner.ip_batch(&script);
         }
+        for namespace in [&client].into_iter().chain(&second).chain(&inner).chain(isps.iter().map(|it| &it.1)) {
+            self.finish_frames(namespace);
+        }
         self.set_up_router(&router);
         for namespace in [&router, &client].into_iter().chain(&second).chain(&inner).chain(isps.iter().map(|it| &it.1))
         {

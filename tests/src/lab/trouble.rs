@@ -75,6 +75,7 @@ impl Lab {
             _ => self.router().ip_batch(&self.builder.cable(number, isp.namespace())),
         }
         isp.namespace().ip_batch(&self.builder.isp_end(number, &isp.link));
+        self.builder.finish_frames(isp.namespace());
         self.router().ip_batch(&self.builder.router_end(number, &isp.link));
     }
 
@@ -139,6 +140,7 @@ impl Lab {
         self.router().ip_batch(&ends::cable("lan", ends::LAN, "eth0", client));
         self.builder.set_up_lan(self.router());
         self.builder.set_up_client(client);
+        self.builder.finish_frames(client);
         self.builder.wait_until_ready(client);
     }
 

@@ -124,7 +124,8 @@ impl Loaded {
 impl Bench {
     fn new(name: &str) -> Self {
         let pins = Paths::of(name).pins;
-        let mut plane = DataPlane::load(&pins, Sizes { flows: 65_536, shortcuts: 4096 }, 0).unwrap_or_else(|error| panic!("loading: {error:#}"));
+        let mut plane = DataPlane::load(&pins, Sizes { flows: 65_536, shortcuts: 4096 }, 0)
+            .unwrap_or_else(|error| panic!("loading: {error:#}"));
         let devices = plane.ebpf().map_mut(map::DEVICES).unwrap();
         let mut devices = HashMap::<_, u32, Device>::try_from(devices).unwrap();
         for number in 1..=INTERFACES.len() as u32 {

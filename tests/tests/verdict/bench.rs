@@ -89,7 +89,8 @@ impl Drop for Bench {
 impl Bench {
     fn new(name: &str) -> Self {
         let pins = Paths::of(name).pins;
-        let plane = DataPlane::load(&pins, Sizes { flows: 65_536, shortcuts: 4096 }, 0).unwrap_or_else(|error| panic!("loading: {error:#}"));
+        let plane = DataPlane::load(&pins, Sizes { flows: 65_536, shortcuts: 4096 }, 0)
+            .unwrap_or_else(|error| panic!("loading: {error:#}"));
         let layout = MarkLayout::DEFAULT;
         let mut bench = Self { plane, model: Model::new(layout), pins };
         bench.set_layout(layout);

@@ -104,7 +104,7 @@ impl Model {
         };
         let answered = headers.key.reversed();
         match learn(self, &self.settings, mark, &answered, now) {
-            Lesson::Nothing => None,
+            Lesson::Nothing | Lesson::Known => None,
             Lesson::Remember(flow, reason) => {
                 self.flows.insert(answered, flow);
                 Some(reason)

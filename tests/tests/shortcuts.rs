@@ -1,0 +1,64 @@
+//! Connections that live take the shortcut, and nobody outside can tell.
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::lab::address::{PORT, SERVER4, SERVER6};
+use tests::lab::{Defaults, Lab, PATIENCE, Pcc, Protocol};
+
+const READY: Duration = Duration::from_secs(10);
+
+fn run(lab: &Lab, mode: &str) -> Pcc {
+    let pcc = lab.pcc(
+        &["run", "--wan", &lab.wans(), "--lan", lab.lans()]
+            .into_iter()
+            .chain(std::env::var("PCC_HACK").is_err().then_some(["--fast-path", mode]).into_iter().flatten())
+            .collect::<Vec<_>>(),
+    );
+    pcc.wait_for("ready", READY);
+    pcc
+}
+
+/// Packets that took a shortcut in tc and in XDP.
+fn taken(lab: &Lab) -> (u64, u64) {
+    let pin = format!("/sys/fs/bpf/pcc/{}/{}/pcc_traffic", lab.instance(), pcc_ebpf::abi::ABI);
+    let dump = lab.router().exec("bpftool", ["-j", "map", "dump", "pinned", &pin]);
+    let entries: Vec<Value> = serde_json::from_str(&dump).unwrap();
+    let sum = |field: &str| {
+        let values = entries.iter().flat_map(|entry| entry["formatted"]["values"].as_array().unwrap());
+        values.map(|value| value["value"][field].as_u64().unwrap()).sum()
+    };
+    (sum("shortcuts_tc"), sum("shortcuts_xdp"))
+}
+
+#[test]
+fn connections_that_live_take_the_shortcut_and_stay_where_they_are() {
+    let lab = Lab::builder().defaults(Defaults::All).build();
+    let _pcc = run(&lab, "tc");
+    exchange(&lab, |lab| taken(lab).0);
+}
+
+#[test]
+fn in_xdp_too() {
+    let lab = Lab::builder().defaults(Defaults::All).whole_frames().build();
+    let _pcc = run(&lab, "xdp");
+    exchange(&lab, |lab| taken(lab).1);
+}
+
+fn exchange(lab: &Lab, taken: impl Fn(&Lab) -> u64) {
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for server in [IpAddr::from(SERVER4), SERVER6.into()] {
+            let before = taken(lab);
+            let remote = SocketAddr::new(server, PORT);
+            let mut conversations = lab.client().open_many(protocol, &[(23_456, remote)], 1, PATIENCE);
+            let mut conversation = conversations.remove(0).unwrap();
+            for _ in 0..50 {
+                conversation.exchange(&[7; 500]).unwrap();
+            }
+            let taken = taken(lab) - before;
+            assert!(taken >= 80, "{protocol:?} {server}: {taken}");
+        }
+    }
+}
