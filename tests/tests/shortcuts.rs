@@ -4,11 +4,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use serde_json::Value;
 use tests::lab::address::{PORT, SERVER4, SERVER6};
 use tests::lab::{Defaults, Lab, PATIENCE, Pcc, Protocol};
 
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
 
 fn run(lab: &Lab, mode: &str) -> Pcc {
     let pcc = lab.pcc(
@@ -21,30 +20,18 @@ fn run(lab: &Lab, mode: &str) -> Pcc {
     pcc
 }
 
-/// Packets that took a shortcut in tc and in XDP.
-fn taken(lab: &Lab) -> (u64, u64) {
-    let pin = format!("/sys/fs/bpf/pcc/{}/{}/pcc_traffic", lab.instance(), pcc_ebpf::abi::ABI);
-    let dump = lab.router().exec("bpftool", ["-j", "map", "dump", "pinned", &pin]);
-    let entries: Vec<Value> = serde_json::from_str(&dump).unwrap();
-    let sum = |field: &str| {
-        let values = entries.iter().flat_map(|entry| entry["formatted"]["values"].as_array().unwrap());
-        values.map(|value| value["value"][field].as_u64().unwrap()).sum()
-    };
-    (sum("shortcuts_tc"), sum("shortcuts_xdp"))
-}
-
 #[test]
 fn connections_that_live_take_the_shortcut_and_stay_where_they_are() {
     let lab = Lab::builder().defaults(Defaults::All).build();
     let _pcc = run(&lab, "tc");
-    exchange(&lab, |lab| taken(lab).0);
+    exchange(&lab, |lab| lab.shortcuts_taken().0);
 }
 
 #[test]
 fn in_xdp_too() {
     let lab = Lab::builder().defaults(Defaults::All).whole_frames().build();
     let _pcc = run(&lab, "xdp");
-    exchange(&lab, |lab| taken(lab).1);
+    exchange(&lab, |lab| lab.shortcuts_taken().1);
 }
 
 fn exchange(lab: &Lab, taken: impl Fn(&Lab) -> u64) {

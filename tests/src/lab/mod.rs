@@ -15,6 +15,9 @@ use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pcc_ebpf::abi;
+use serde_json::Value;
+
 pub mod address;
 mod builder;
 pub mod client;
@@ -215,6 +218,20 @@ impl Lab {
     /// When there is no `pcc` ([`process::binary`]).
     pub fn pcc_output(&self, args: &[&str]) -> Output {
         self.instance.output(args)
+    }
+
+    /// Packets that took a shortcut since the data path was loaded, in tc and in XDP.
+    ///
+    /// # Panics
+    /// Where nothing is pinned.
+    pub fn shortcuts_taken(&self) -> (u64, u64) {
+        let pin = format!("/sys/fs/bpf/pcc/{}/{}/{}", self.instance(), abi::ABI, abi::map::TRAFFIC);
+        let dump = self.router.exec("bpftool", ["-j", "map", "dump", "pinned", &pin]);
+        let entries: Vec<Value> =
+            serde_json::from_str(&dump).unwrap_or_else(|error| panic!("what bpftool says: {error}"));
+        let values = || entries.iter().filter_map(|entry| entry["formatted"]["values"].as_array()).flatten();
+        let sum = |field: &str| values().filter_map(|value| value["value"][field].as_u64()).sum();
+        (sum("shortcuts_tc"), sum("shortcuts_xdp"))
     }
 
     /// The router as it is, with the pins of the lab's instance.
