@@ -86,7 +86,10 @@ fn receive(stream: &mut TcpStream, number: u64, blocks: u64) {
 fn transfer(mode: &str) -> (u64, u64) {
     let builder = Lab::builder().defaults(Defaults::All);
     let lab = if mode == "xdp" { builder.whole_frames() } else { builder }.build();
-    lab.router().set_sysctls(&[("net/netfilter/nf_conntrack_tcp_be_liberal", "1"), ("net/netfilter/nf_conntrack_checksum", "0")]);
+    lab.router().set_sysctls(&[
+        ("net/netfilter/nf_conntrack_tcp_be_liberal", "1"),
+        ("net/netfilter/nf_conntrack_checksum", "0"),
+    ]);
     let settings = Settings::new(&[(1, ""), (2, "")]);
     let start = || settings.start(&lab, &HACK);
     let mut pcc = start();
