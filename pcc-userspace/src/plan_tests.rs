@@ -76,6 +76,8 @@ fn config() -> Config {
         rules: Vec::new(),
         balance_router: false,
         hook: Vec::new(),
+        fast_path: config::FastPath::Auto,
+        shortcut_entries: None,
     }
 }
 
