@@ -25,10 +25,12 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 pub const STICKY_ENTRIES: u32 = 65_536;
 
 pub use attach::remove;
+pub use others::others;
 pub use publish::SET_SPACE;
 
 mod attach;
 mod cgroup;
+mod others;
 mod publish;
 mod question;
 

@@ -20,7 +20,16 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn link(index: u32, name: &str) -> Link {
-    Link { index, name: name.into(), ethernet: true, point_to_point: false, up: true, carrier: true, mtu: 1500 }
+    Link {
+        index,
+        name: name.into(),
+        ethernet: true,
+        point_to_point: false,
+        up: true,
+        carrier: true,
+        mtu: 1500,
+        kind: None,
+    }
 }
 
 fn route(table: u32, destination: &str, gateway: Option<&str>, ifindex: u32, metric: Option<u32>) -> Route {
