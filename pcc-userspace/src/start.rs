@@ -119,6 +119,11 @@ pub fn flow_entries(configured: Option<u32>, host: &dyn Host) -> Result<u32> {
     Ok(configured.unwrap_or(most.clamp(*FLOW_ENTRIES.start(), *FLOW_ENTRIES.end())))
 }
 
+/// Shortcuts that are remembered in each family: as configured, else as many as the flow cache has entries.
+pub fn shortcut_entries(config: &Config, host: &dyn Host) -> Result<u32> {
+    config.shortcut_entries.map_or_else(|| flow_entries(config.flow_entries, host), Ok)
+}
+
 /// Loads the programs of a native configuration and fills their maps.
 pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
     let mut plane = DataPlane::load(&paths.pins, flow_entries(config.flow_entries, host)?, log_level)?;

@@ -36,7 +36,7 @@ const OUR_PRIORITY: u32 = 0xbfff;
 
 /// The facts of `links` by interface index.
 pub(super) fn facts(netlink: &mut Netlink, features: &mut Features, links: &[&Link]) -> Result<BTreeMap<u32, Facts>> {
-    let disciplines = list(netlink, Message::GetQueueDiscipline(TcMessage::default())).context("listing qdiscs")?;
+    let disciplines = list(netlink, &Message::GetQueueDiscipline(TcMessage::default())).context("listing qdiscs")?;
     let xdp = features.read()?;
     let mut facts = BTreeMap::new();
     for link in links {
@@ -44,7 +44,7 @@ pub(super) fn facts(netlink: &mut Netlink, features: &mut Features, links: &[&Li
         let mut filter = |parent: TcHandle| {
             let mut query = TcMessage::default();
             (query.header.index, query.header.parent) = (link.index.cast_signed(), parent);
-            let filters = list(netlink, Message::GetTrafficFilter(query)).context("listing tc filters")?;
+            let filters = list(netlink, &Message::GetTrafficFilter(query)).context("listing tc filters")?;
             Ok::<_, anyhow::Error>(others(&filters))
         };
         let (mut ingress, mut egress) = (None, None);
@@ -83,11 +83,11 @@ fn others(filters: &[Entry]) -> Option<String> {
 }
 
 /// The answers to `query`; none where the kernel knows no traffic control.
-fn list(netlink: &mut Netlink, query: Message) -> Result<Vec<Entry>> {
+fn list(netlink: &mut Netlink, query: &Message) -> Result<Vec<Entry>> {
     let unknown = |error: &anyhow::Error| {
         error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.errno == Errno::OPNOTSUPP)
     };
-    match netlink.dump(&query) {
+    match netlink.dump(query) {
         Err(error) if unknown(&error) => Ok(Vec::new()),
         entries => entries,
     }
