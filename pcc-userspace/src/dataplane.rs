@@ -26,10 +26,12 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 pub const STICKY_ENTRIES: u32 = 65_536;
 
 pub use attach::remove;
+pub use others::others;
 pub use publish::SET_SPACE;
 
 mod attach;
 mod cgroup;
+mod others;
 mod publish;
 mod question;
 mod shortcuts;
@@ -203,7 +205,16 @@ impl DataPlane {
 
 /// Entries of the flow cache that is pinned below `pins`, if there is one.
 pub fn pinned_flow_entries(pins: &Path) -> Option<u32> {
-    Some(MapInfo::from_pin(pins.join(ABI.to_string()).join(map::FLOWS)).ok()?.max_entries())
+    pinned_entries(pins, map::FLOWS)
+}
+
+/// The same for shortcuts of one family.
+pub fn pinned_shortcut_entries(pins: &Path) -> Option<u32> {
+    pinned_entries(pins, map::SHORT4)
+}
+
+fn pinned_entries(pins: &Path, map: &str) -> Option<u32> {
+    Some(MapInfo::from_pin(pins.join(ABI.to_string()).join(map)).ok()?.max_entries())
 }
 
 /// A data path is pinned below `pins`, of whatever ABI.

@@ -8,6 +8,7 @@ use pcc_ebpf::abi::{self, IPV4, IPV6, MarkLayout};
 
 use crate::config::{self, Config, Paths};
 use crate::dataplane::{self, DataPlane};
+use crate::fast_path::{Choice, Circumstances};
 use crate::host::{Change, Family, Host, Observed};
 use crate::journal::{Journal, Lock};
 use crate::plan::{Live, Standing};
@@ -37,6 +38,10 @@ pub struct Instance {
     pub weights: BTreeMap<u32, u32>,
     /// What an earlier run knew of them.
     pub known: Known,
+    /// What shortcuts depend on apart from devices; [`Self::reconcile`] acts on it.
+    pub circumstances: Circumstances,
+    /// Which devices use which shortcuts.
+    pub choice: Choice,
     host: Box<dyn Host>,
     journal: Journal,
     observed: Observed,
@@ -67,7 +72,8 @@ impl Instance {
         before: &mut dyn FnMut(&Step) -> Result<()>,
     ) -> Result<(Self, Vec<String>)> {
         let known = dataplane::known(&paths.pins);
-        let survey = survey::survey(&config, &paths, host.as_mut(), &known)?;
+        let circumstances = Circumstances::default();
+        let survey = survey::survey(&config, &paths, host.as_mut(), &known, &circumstances)?;
         let lock = Lock::take(&paths.run, &config.instance)?;
         let adopting = dataplane::is_pinned(&paths.pins);
         let mut journal = survey.journal.clone();
@@ -75,13 +81,18 @@ impl Instance {
         match start::perform(&survey.steps, &survey.observed, &paths, host.as_mut(), &mut journal, &mut load, before) {
             Ok(plane) => {
                 let weights = weights(&survey.topology);
-                let Survey { observed, topology, standing, mut warnings, .. } = survey;
+                let Survey { observed, topology, choice, standing, mut warnings, .. } = survey;
                 if let Some(entries) = config.flow_entries
                     && dataplane::pinned_flow_entries(&paths.pins).is_some_and(|pinned| pinned != entries)
                 {
                     warnings.push(
                         "flow_entries takes effect after `pcc down`: the flow cache of the last run goes on".into(),
                     );
+                }
+                if let Some(entries) = config.shortcut_entries
+                    && dataplane::pinned_shortcut_entries(&paths.pins).is_some_and(|pinned| pinned != entries)
+                {
+                    warnings.push("shortcut_entries takes effect after `pcc down`: those of the last run go on".into());
                 }
                 let listing = host.table(&ruleset::table_name(&config.instance))?;
                 let mut instance = Self {
@@ -92,6 +103,8 @@ impl Instance {
                     plane,
                     weights,
                     known,
+                    circumstances,
+                    choice,
                     host,
                     journal,
                     observed,
@@ -100,6 +113,7 @@ impl Instance {
                     settled: true,
                     _lock: lock,
                 };
+                instance.circumstances.refused = instance.plane.refusals().clone();
                 instance.forget_strangers()?;
                 Ok((instance, warnings))
             }

@@ -13,6 +13,7 @@ pub mod controller;
 pub mod dataplane;
 pub mod events;
 pub mod explain;
+pub mod fast_path;
 pub mod health;
 pub mod hook;
 pub mod host;

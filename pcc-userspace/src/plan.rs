@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::config::Config;
+use crate::config::{Config, FastPath};
 use crate::host::{Change, Family, NextHop, Observed, PROTOCOL, Route, RouteKind, Rule, TABLE_MAIN};
 use crate::problem::Problem;
 use crate::topology::{Topology, Uplink, is_default};
@@ -106,7 +106,11 @@ pub fn tables_taken(table_base: u32, priority_base: u32) -> Problem {
 
 /// The kernel settings that balancing needs, where `current` (by key below `/proc/sys`) differs. The order matters:
 /// an uplink must accept router advertisements as a router before forwarding is turned on, or its default route goes.
-pub fn sysctls(topology: &Topology, current: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
+pub fn sysctls(
+    topology: &Topology,
+    fast_path: FastPath,
+    current: impl Fn(&str) -> Option<String>,
+) -> Vec<(String, String)> {
     let mut wanted = Vec::new();
     let mut want = |key: String, value: &str| {
         if current(&key).is_some_and(|now| now != value) {
@@ -127,6 +131,20 @@ pub fn sysctls(topology: &Topology, current: impl Fn(&str) -> Option<String>) ->
     }
     if uses(Family::V6) {
         want("net/ipv6/conf/all/forwarding".to_owned(), "1");
+    }
+    if fast_path != FastPath::Off {
+        let conntrack = |key: &str| format!("net/netfilter/nf_conntrack_{key}");
+        // Of what takes shortcuts conntrack sees neither sequence numbers nor acknowledgements.
+        want(conntrack("tcp_be_liberal"), "1");
+        let (short, long) = (conntrack("tcp_timeout_unacknowledged"), conntrack("tcp_timeout_established"));
+        let seconds = |key: &str| current(key)?.parse::<u64>().ok();
+        if let (Some(now), Some(established)) = (seconds(&short), seconds(&long))
+            && now < established
+        {
+            want(short, &established.to_string());
+        }
+        // The shortcuts do not look at checksums either: the receiver does.
+        want(conntrack("checksum"), "0");
     }
     wanted
 }

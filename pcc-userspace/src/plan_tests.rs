@@ -20,7 +20,16 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn link(index: u32, name: &str) -> Link {
-    Link { index, name: name.into(), ethernet: true, point_to_point: false, up: true, carrier: true, mtu: 1500 }
+    Link {
+        index,
+        name: name.into(),
+        ethernet: true,
+        point_to_point: false,
+        up: true,
+        carrier: true,
+        mtu: 1500,
+        kind: None,
+    }
 }
 
 fn route(table: u32, destination: &str, gateway: Option<&str>, ifindex: u32, metric: Option<u32>) -> Route {
@@ -76,6 +85,8 @@ fn config() -> Config {
         rules: Vec::new(),
         balance_router: false,
         hook: Vec::new(),
+        fast_path: FastPath::Auto,
+        shortcut_entries: None,
     }
 }
 
@@ -189,7 +200,9 @@ fn the_usual_source_is_that_of_mains_default_or_of_the_first_live_uplink() {
 fn router_advertisements_are_accepted_before_forwarding_is_turned_on() {
     let (topology, _) = resolve(&config(), &host());
     let keys = |value: &'static str| {
-        let wanted = sysctls(&topology, |key| Some(if key.ends_with("accept_ra") { "1" } else { value }.to_owned()));
+        let wanted = sysctls(&topology, FastPath::Off, |key| {
+            Some(if key.ends_with("accept_ra") { "1" } else { value }.to_owned())
+        });
         wanted.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
     };
     assert_eq!(
@@ -204,6 +217,32 @@ fn router_advertisements_are_accepted_before_forwarding_is_turned_on() {
         ]
     );
     assert_eq!(keys("1"), ["net/ipv6/conf/wan1/accept_ra=2", "net/ipv6/conf/wan2/accept_ra=2"]);
+}
+
+#[test]
+fn conntrack_bears_with_connections_that_it_does_not_see() {
+    let (topology, _) = resolve(&config(), &host());
+    let keys = |fast_path, unacknowledged: &'static str, exists: bool| {
+        let wanted = sysctls(&topology, fast_path, |key| match key.strip_prefix("net/netfilter/nf_conntrack_") {
+            _ if !exists => None,
+            Some("tcp_be_liberal") => Some("0".into()),
+            Some("tcp_timeout_unacknowledged") => Some(unacknowledged.into()),
+            Some("tcp_timeout_established") => Some("432000".into()),
+            Some("checksum") => Some("1".into()),
+            _ => None,
+        });
+        wanted.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
+    };
+    let all = [
+        "net/netfilter/nf_conntrack_tcp_be_liberal=1",
+        "net/netfilter/nf_conntrack_tcp_timeout_unacknowledged=432000",
+        "net/netfilter/nf_conntrack_checksum=0",
+    ];
+    assert_eq!(keys(FastPath::Auto, "300", true), all);
+    assert_eq!(keys(FastPath::Tc, "500000", true), [all[0], all[2]], "it is raised, never lowered");
+    for none in [keys(FastPath::Off, "300", true), keys(FastPath::Auto, "300", false)] {
+        assert_eq!(none, Vec::<String>::new());
+    }
 }
 
 #[test]

@@ -127,7 +127,8 @@ pub fn sizes(flows: Option<u32>, shortcuts: Option<u32>, host: &dyn Host) -> Res
 
 /// Loads the programs of a native configuration and fills their maps.
 pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
-    let mut plane = DataPlane::load(&paths.pins, sizes(config.flow_entries, None, host)?, log_level)?;
+    let mut plane =
+        DataPlane::load(&paths.pins, sizes(config.flow_entries, config.shortcut_entries, host)?, log_level)?;
     fill(&mut plane, config, host, &survey.topology, &survey.standing, &weights(&survey.topology))?;
     match plane.attach_router() {
         Ok(true) => {}

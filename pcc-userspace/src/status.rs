@@ -11,6 +11,9 @@ use crate::dataplane::DataPlane;
 use crate::host::Family;
 use crate::instance::Instance;
 
+pub use fast_path::FastPathStatus;
+
+mod fast_path;
 pub mod rule;
 
 /// A running instance at one moment. This is what `pcc status --json` prints.
@@ -24,6 +27,8 @@ pub struct Status {
     pub pid: u32,
     /// The fields that are hashed.
     pub hash: String,
+    /// Shortcuts of established connections.
+    pub fast_path: FastPathStatus,
     /// Uplinks in the order of the configuration.
     pub uplinks: Vec<UplinkStatus>,
     /// Rules in the order of the configuration.
@@ -57,6 +62,10 @@ pub struct UplinkStatus {
     pub bytes_out: u64,
     /// Bytes that came in.
     pub bytes_in: u64,
+    /// Packets, of both directions, that took a shortcut by tc.
+    pub shortcuts_tc: u64,
+    /// Packets that took one by XDP.
+    pub shortcuts_xdp: u64,
 }
 
 /// One family of an uplink.
@@ -119,6 +128,8 @@ impl Status {
                 connections: connections.get(&uplink.id).copied().unwrap_or(0),
                 bytes_out: traffic.bytes_out,
                 bytes_in: traffic.bytes_in,
+                shortcuts_tc: traffic.shortcuts_tc,
+                shortcuts_xdp: traffic.shortcuts_xdp,
             });
         }
         Ok(Self {
@@ -126,6 +137,7 @@ impl Status {
             instance: instance.config.instance.clone(),
             pid: std::process::id(),
             hash: instance.config.hash.name().to_owned(),
+            fast_path: FastPathStatus::read(instance),
             uplinks,
             rules: rule::read(instance)?,
             counters: counters(&instance.plane)?,
@@ -197,7 +209,7 @@ impl Status {
                 );
             }
         }
-        text + &rule::table(&self.rules) + &counter_line(&self.counters)
+        text + &rule::table(&self.rules) + &fast_path::lines(self) + &counter_line(&self.counters)
     }
 }
 

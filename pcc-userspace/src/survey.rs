@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::Result;
-use pcc_ebpf::abi::Device;
+use pcc_ebpf::abi::device::{TAKES, XDP};
+use pcc_ebpf::abi::{Device, program};
 
-use crate::config::{Config, OnDown, Paths};
+use crate::config::{Config, FastPath, OnDown, Paths};
 use crate::dataplane::Side;
+use crate::fast_path::{self, Choice, Circumstances};
 use crate::host::{Change, Family, Host, Link, Observed, clash};
 use crate::instance;
 use crate::journal::Journal;
@@ -46,6 +48,8 @@ pub struct Survey {
     pub observed: Observed,
     /// The configuration laid over it.
     pub topology: Topology,
+    /// Which devices use which shortcuts.
+    pub choice: Choice,
     /// Uplinks that have what it takes, without those that `known` tells to be down.
     pub standing: Standing,
     /// The journal as it will be, without the settings that the steps will save.
@@ -58,11 +62,18 @@ pub struct Survey {
     pub missing: Vec<Problem>,
 }
 
-/// Surveys the host for `config`. `known` is what is known of the uplinks that are there already, by their ids.
+/// Surveys the host for `config`. `known` is what is known of the uplinks that are there already, by their ids, `circumstances`
+/// what shortcuts depend on.
 ///
 /// # Errors
 /// [`Problems`] for everything that makes a start pointless: impossible next hops, mark clashes.
-pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, known: &Known) -> Result<Survey> {
+pub fn survey(
+    config: &Config,
+    paths: &Paths,
+    host: &mut dyn Host,
+    known: &Known,
+    circumstances: &Circumstances,
+) -> Result<Survey> {
     let observed = host.observe()?;
     let remembered = Journal::load(&paths.run)?;
     let taken =
@@ -91,9 +102,13 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, known: &Known
     warnings.extend(missing.iter().map(waits));
     warnings.extend(topology.uplinks.iter().filter_map(warning));
     let standing = known.standing(&topology);
+    let choice = choose(config, &topology, host, circumstances).unwrap_or_else(|error| {
+        warnings.push(format!("no shortcuts yet: {error:#}"));
+        Choice::default()
+    });
     let current = |key: &str| host.sysctl(key).ok().flatten();
     let mut steps = vec![Step::Load { pins: paths.pins.display().to_string() }];
-    let sysctls = plan::sysctls(&topology, current);
+    let sysctls = plan::sysctls(&topology, config.fast_path, current);
     steps.extend(sysctls.into_iter().map(|(key, value)| Step::Change(Change::Sysctl { key, value })));
     steps.extend(plan::routing(config, &topology, &standing.taking, &observed).into_iter().map(Step::Change));
     let sources = UsualSources::of(&topology, &standing.taking, &observed);
@@ -111,12 +126,12 @@ pub fn survey(config: &Config, paths: &Paths, host: &mut dyn Host, known: &Known
     } else {
         Change::Nft { summary: format!("table inet {table}"), script: ruleset::create(&state) }
     }));
-    steps.extend(attachments(&topology));
+    steps.extend(attachments(&topology, &choice));
     // Those of an earlier run stay in it until the end: they may carry filters of ours.
     journal.devices.extend(attached(&topology).map(|(link, ..)| link.name.clone()));
     journal.devices.sort();
     journal.devices.dedup();
-    Ok(Survey { observed, topology, standing, journal, steps, warnings, missing })
+    Ok(Survey { observed, topology, choice, standing, journal, steps, warnings, missing })
 }
 
 /// What an earlier run, or the configuration before, knew of its uplinks: by id, whether they take new connections of each
@@ -143,10 +158,27 @@ impl Known {
     }
 }
 
+/// Which devices use which shortcuts now.
+pub fn choose(
+    config: &Config,
+    topology: &Topology,
+    host: &mut dyn Host,
+    circumstances: &Circumstances,
+) -> Result<Choice> {
+    let lans: Vec<&Link> = topology.lans.iter().map(|(_, link)| link).collect();
+    let uplinks: Vec<&Link> = topology.uplinks.iter().filter_map(|uplink| uplink.link.as_ref()).collect();
+    let facts = match config.fast_path {
+        FastPath::Off => BTreeMap::new(),
+        _ => host.device_facts(&[lans.as_slice(), uplinks.as_slice()].concat())?,
+    };
+    Ok(fast_path::choose(config.fast_path, &lans, &uplinks, &facts, circumstances))
+}
+
 /// One [`Step::Attach`] for every device that exists.
-pub fn attachments(topology: &Topology) -> impl Iterator<Item = Step> {
+pub fn attachments(topology: &Topology, choice: &Choice) -> impl Iterator<Item = Step> {
     attached(topology).map(|(link, side, uplink, number)| {
-        let device = Device { uplink, header_length: link.header_length(), number, shortcuts: 0 };
+        let shortcuts = choice.of(link.index);
+        let device = Device { uplink, header_length: link.header_length(), number, shortcuts };
         Step::Attach { link: link.clone(), side, device }
     })
 }
@@ -165,6 +197,14 @@ impl Step {
     pub fn attachment(&self) -> Option<(u32, Side, u32)> {
         match self {
             Self::Attach { link, side, device } => Some((link.index, *side, device.shortcuts)),
+            Self::Load { .. } | Self::Change(_) => None,
+        }
+    }
+
+    /// The same, and what the programs are told about the device.
+    pub fn told(&self) -> Option<(u32, Side, Device)> {
+        match self {
+            Self::Attach { link, side, device } => Some((link.index, *side, *device)),
             Self::Load { .. } | Self::Change(_) => None,
         }
     }
@@ -204,9 +244,15 @@ impl fmt::Display for Step {
         match self {
             Self::Load { pins } => write!(out, "load the programs, pinned below {pins}"),
             Self::Change(change) => change.fmt(out),
-            Self::Attach { link, side, .. } => {
+            Self::Attach { link, side, device } => {
                 let [(ingress, _), (egress, _)] = side.programs();
-                write!(out, "attach {ingress} to ingress and {egress} to egress of {}", link.name)
+                let takes = device.shortcuts & TAKES != 0;
+                let shortcut = if takes { format!("{} and ", program::SHORTCUT) } else { String::new() };
+                write!(out, "attach {shortcut}{ingress} to ingress and {egress} to egress of {}", link.name)?;
+                if device.shortcuts & XDP != 0 {
+                    write!(out, ", {} to its driver", program::SHORTCUT_XDP)?;
+                }
+                Ok(())
             }
         }
     }

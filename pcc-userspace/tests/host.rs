@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use namespace::{Namespace, sh};
 use pcc_userspace::host::clash;
+use pcc_userspace::host::device::{Facts, xdp};
 use pcc_userspace::host::guard::Guard;
 use pcc_userspace::host::linux::Linux;
 use pcc_userspace::host::netlink::{Changed, Monitor};
@@ -31,6 +32,13 @@ fn isolated(name: &str, test: impl FnOnce() + Send + 'static) {
 
 fn observe() -> Observed {
     Linux::open().unwrap().observe().unwrap()
+}
+
+fn facts(device: &str) -> Facts {
+    let mut linux = Linux::open().unwrap();
+    let observed = linux.observe().unwrap();
+    let link = observed.link(device).unwrap();
+    linux.device_facts(&[link]).unwrap().remove(&link.index).unwrap()
 }
 
 fn hop(gateway: Option<&str>, device: &str) -> NextHop {
@@ -511,5 +519,47 @@ fn uses_of_marks_by_others_are_found() {
         );
         let clashes = clash::clashes(&uses, 0xff);
         assert_eq!((clashes.refused.len(), clashes.warnings.len()), (2, 2));
+    });
+}
+
+#[test]
+fn devices_tell_their_kind_and_what_xdp_can_do_there() {
+    isolated("xdp", || {
+        sh("ip link add br0 type bridge; ethtool -K isp1 gro off");
+        let observed = observe();
+        let kind = |name: &str| observed.link(name).unwrap().kind.clone();
+        assert_eq!((kind("wan1"), kind("br0")), (Some("veth".into()), Some("bridge".into())));
+        assert_eq!(kind("lo"), None);
+        let all = xdp::BASIC | xdp::REDIRECT | xdp::TRANSMIT;
+        let can = |device: &str| facts(device).xdp.unwrap() & all;
+        assert_eq!(can("wan1"), xdp::BASIC | xdp::REDIRECT, "the peer takes no frames without GRO");
+        sh("ethtool -K isp1 gro on");
+        assert_eq!((can("wan1"), can("br0")), (all, 0));
+    });
+}
+
+#[test]
+fn shapers_and_filters_of_others_are_found() {
+    isolated("shapers", || {
+        let none = Facts { xdp: facts("wan1").xdp, ..Facts::default() };
+        assert_eq!(facts("wan1"), none);
+        sh("tc qdisc add dev wan1 root pfifo limit 10; tc qdisc add dev wan1 clsact");
+        assert_eq!(facts("wan1"), none, "nobody shapes, and nothing is filtered");
+        sh("ip link add ifb0 type ifb; tc filter add dev wan1 egress protocol all u32 match u32 0 0 flowid 1:1");
+        assert_eq!(facts("wan1"), Facts { egress: Some("u32".into()), ..none.clone() });
+        sh("tc filter add dev wan1 ingress protocol all u32 match u32 0 0 action mirred egress redirect dev ifb0");
+        let both = Facts { ingress: Some("u32".into()), egress: Some("u32".into()), ..none.clone() };
+        assert_eq!(facts("wan1"), both);
+        sh("tc qdisc replace dev wan1 root tbf rate 1mbit burst 10kb latency 50ms");
+        assert_eq!(facts("wan1"), Facts { shaper: Some("tbf".into()), ..both });
+        assert_eq!(facts("wan2"), Facts { xdp: facts("wan2").xdp, ..Facts::default() });
+        sh("tc qdisc add dev wan2 ingress
+            tc filter add dev wan2 parent ffff: protocol ip u32 match u32 0 0 flowid :1");
+        assert_eq!((facts("wan2").ingress, facts("wan2").egress), (Some("u32".into()), None));
+        sh("tc qdisc del dev wan2 ingress
+            tc qdisc add dev wan2 root handle 1: htb
+            tc filter add dev wan2 parent 1: protocol ip u32 match u32 0 0 flowid 1:1");
+        let shaped = Facts { shaper: Some("htb".into()), egress: Some("u32".into()), ..facts("wan2") };
+        assert_eq!((facts("wan2"), shaped.ingress.clone()), (shaped, None));
     });
 }

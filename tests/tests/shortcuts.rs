@@ -10,12 +10,7 @@ use tests::lab::{Defaults, Lab, PATIENCE, Pcc, Protocol};
 const READY: Duration = Duration::from_secs(60);
 
 fn run(lab: &Lab, mode: &str) -> Pcc {
-    let pcc = lab.pcc(
-        &["run", "--wan", &lab.wans(), "--lan", lab.lans()]
-            .into_iter()
-            .chain(std::env::var("PCC_HACK").is_err().then_some(["--fast-path", mode]).into_iter().flatten())
-            .collect::<Vec<_>>(),
-    );
+    let pcc = lab.pcc(&["run", "--wan", &lab.wans(), "--lan", lab.lans(), "--fast-path", mode]);
     pcc.wait_for("ready", READY);
     pcc
 }

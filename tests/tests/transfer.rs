@@ -11,7 +11,6 @@ use rustix::process::Signal;
 use tests::lab::address::{SERVER4, SERVER6};
 use tests::lab::{Defaults, Lab, Pcc, Settings};
 
-const HACK: [&str; 0] = [];
 const PORT: u16 = 5001;
 /// Streams in each direction and family.
 const STREAMS: u64 = 2;
@@ -86,12 +85,8 @@ fn receive(stream: &mut TcpStream, number: u64, blocks: u64) {
 fn transfer(mode: &str) -> (u64, u64) {
     let builder = Lab::builder().defaults(Defaults::All);
     let lab = if mode == "xdp" { builder.whole_frames() } else { builder }.build();
-    lab.router().set_sysctls(&[
-        ("net/netfilter/nf_conntrack_tcp_be_liberal", "1"),
-        ("net/netfilter/nf_conntrack_checksum", "0"),
-    ]);
     let settings = Settings::new(&[(1, ""), (2, "")]);
-    let start = || settings.start(&lab, &HACK);
+    let start = || settings.start(&lab, &["--fast-path", mode]);
     let mut pcc = start();
     let servers = [IpAddr::from(SERVER4), SERVER6.into()];
     let blocks = gigabytes() * 1_000_000_000 / BLOCK as u64 / (2 * 2 * STREAMS);

@@ -12,6 +12,7 @@ use crate::config::flags::{Assignment, ConfigFlags};
 use crate::config::{Configuration, Paths};
 use crate::dataplane;
 use crate::explain::{self, Asked};
+use crate::fast_path::Circumstances;
 use crate::host::Host as _;
 use crate::host::linux::Linux;
 use crate::journal::Journal;
@@ -28,7 +29,8 @@ fn surveyed(flags: &ConfigFlags) -> Result<(Vec<Step>, Vec<String>, Vec<Problem>
     Ok(match Configuration::load(flags)? {
         Configuration::Native(config) => {
             let paths = Paths::of(&config.instance);
-            let survey = survey::survey(&config, &paths, host, &dataplane::known(&paths.pins))?;
+            let survey =
+                survey::survey(&config, &paths, host, &dataplane::known(&paths.pins), &Circumstances::default())?;
             (survey.steps, survey.warnings, survey.missing)
         }
         Configuration::Mirror(config) => {

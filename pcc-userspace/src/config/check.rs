@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use pcc_ebpf::abi::MarkLayout;
 
 use super::file::{At, Draft, Place, Source};
-use super::{Base, Config};
+use super::{Base, Config, FastPath};
 use crate::problem::Problem;
 
 mod rule;
@@ -35,6 +35,8 @@ pub fn check(draft: &Draft, source: Source<'_>) -> Result<Config, Vec<Problem>> 
     let bypass = checker.bypass(draft);
     let rules = checker.rules(draft, &uplinks, hash);
     let hook = checker.hook(draft);
+    let fast_path = checker.word(draft.fast_path.as_ref(), "fast_path", &FastPath::WORDS);
+    let shortcut_entries = checker.entries(draft.shortcut_entries.as_ref(), "shortcut_entries");
     let config = Config {
         instance,
         uplinks,
@@ -49,6 +51,8 @@ pub fn check(draft: &Draft, source: Source<'_>) -> Result<Config, Vec<Problem>> 
         rules,
         balance_router: draft.balance_router.as_ref().is_some_and(|at| at.value),
         hook,
+        fast_path,
+        shortcut_entries,
     };
     if checker.problems.is_empty() { Ok(config) } else { Err(checker.problems) }
 }
@@ -77,12 +81,17 @@ impl Checker<'_> {
         Base {
             instance: self.instance(draft.instance.as_ref()),
             seed: self.number(draft.seed.as_ref(), "seed", 0..=u32::MAX),
-            flow_entries: self.number(draft.flow_entries.as_ref(), "flow_entries", 64..=1 << 24),
+            flow_entries: self.entries(draft.flow_entries.as_ref(), "flow_entries"),
             table_base: self.table_base(draft.table_base.as_ref()),
             priority_base: self
                 .number(draft.rule_priority.as_ref(), "rule_priority", 1..=PRIORITY_MAIN - RANGE)
                 .unwrap_or(Config::PRIORITY_BASE),
         }
+    }
+
+    /// Entries of a map.
+    fn entries(&mut self, at: Option<&At<i64>>, key: &str) -> Option<u32> {
+        self.number(at, key, 64..=1 << 24)
     }
 
     fn number(&mut self, at: Option<&At<i64>>, key: &str, range: RangeInclusive<u32>) -> Option<u32> {

@@ -47,6 +47,10 @@ pub struct Draft {
     pub balance_router: Option<At<bool>>,
     /// Program and arguments that are run for events.
     pub hook: Option<At<Words>>,
+    /// `auto`, `xdp`, `tc` or `off`.
+    pub fast_path: Option<At<String>>,
+    /// Shortcuts that are remembered.
+    pub shortcut_entries: Option<At<i64>>,
 }
 
 /// One `[[uplink]]`.

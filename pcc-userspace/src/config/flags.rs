@@ -106,6 +106,17 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "NUMBER", value_parser = number)]
     pub flow_entries: Option<i64>,
 
+    /// Shortcuts of established connections past the stack: auto, xdp, tc or off [default: auto].
+    ///
+    /// `auto` chooses XDP for devices whose drivers do it natively, where no shaper is gone around, and tc for others;
+    /// `xdp` chooses it for virtual devices too. `pcc status` says which pair of devices has what, and why.
+    #[arg(long, value_name = "KIND")]
+    pub fast_path: Option<String>,
+
+    /// Shortcuts that are remembered, 64 to 16777216 [default: as many as the flow cache has entries].
+    #[arg(long, value_name = "NUMBER", value_parser = number)]
+    pub shortcut_entries: Option<i64>,
+
     /// Linux devices of a RouterOS script's interfaces: `ether1=eth0,bridge=br-lan`. May be repeated.
     ///
     /// An interface that has the name of a device of this host needs no mapping.
@@ -178,6 +189,8 @@ impl ConfigFlags {
             ("--check-answers", self.check_answers.is_some()),
             ("--balance-router", self.balance_router),
             ("--bypass", !self.bypass.is_empty()),
+            ("--fast-path", self.fast_path.as_deref().is_some_and(|word| !["auto", "off"].contains(&word))),
+            ("--shortcut-entries", self.shortcut_entries.is_some()),
         ];
         let refuse = |flag: &str| {
             Problem::new(
@@ -203,6 +216,8 @@ impl ConfigFlags {
         set("--mark-mask", self.mark_mask.as_ref(), &mut draft.mark_mask);
         set("--flow-entries", self.flow_entries.as_ref(), &mut draft.flow_entries);
         set("--instance", self.instance.as_ref(), &mut draft.instance);
+        set("--fast-path", self.fast_path.as_ref(), &mut draft.fast_path);
+        set("--shortcut-entries", self.shortcut_entries.as_ref(), &mut draft.shortcut_entries);
         if self.balance_router {
             draft.balance_router = Some(At::flag("--balance-router", true));
         }

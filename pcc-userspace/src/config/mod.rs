@@ -50,6 +50,10 @@ pub struct Config {
     pub balance_router: bool,
     /// Program and arguments that are run for events, with the event as JSON on stdin.
     pub hook: Vec<String>,
+    /// Which kind of shortcut packets of established connections may take.
+    pub fast_path: FastPath,
+    /// Shortcuts that are remembered in each family; `None` for as many as the flow cache has entries.
+    pub shortcut_entries: Option<u32>,
 }
 
 /// What every kind of configuration has.
@@ -169,6 +173,36 @@ pub struct Uplink {
     pub degraded: Degraded,
     /// How its health is told.
     pub check: Check,
+}
+
+/// Which kind of shortcut packets of established connections may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FastPath {
+    /// For each pair of devices the kind that is faster there.
+    #[default]
+    Auto,
+    /// By XDP wherever the drivers can, by tc elsewhere.
+    Xdp,
+    /// By tc.
+    Tc,
+    /// None: all packets go through the stack.
+    Off,
+}
+
+impl FastPath {
+    /// All of them with their words.
+    pub const WORDS: [(&str, Self); 4] =
+        [("auto", Self::Auto), ("xdp", Self::Xdp), ("tc", Self::Tc), ("off", Self::Off)];
+
+    /// Its word in files and flags.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Xdp => "xdp",
+            Self::Tc => "tc",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// What becomes of the connections of an uplink that goes down.

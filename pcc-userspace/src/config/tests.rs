@@ -48,6 +48,8 @@ fn the_shortest_flags_give_the_defaults() {
         uplinks,
         balance_router,
         hook,
+        fast_path,
+        shortcut_entries,
         ..
     } = config;
     assert_eq!(
@@ -56,6 +58,7 @@ fn the_shortest_flags_give_the_defaults() {
     );
     assert_eq!((bypass, flow_entries, table_base, priority_base), (vec![], None, 20_500, 32_500));
     assert!(!balance_router && hook.is_empty());
+    assert_eq!((fast_path, shortcut_entries), (FastPath::Auto, None));
     assert_eq!(uplinks[1], Uplink::new("eth1"));
 }
 
@@ -66,6 +69,7 @@ fn help_shows_the_defaults() {
     for (flag, default) in [
         ("--hash", Config::HASH.name().to_owned()),
         ("--instance", Config::INSTANCE.to_owned()),
+        ("--fast-path", FastPath::default().word().to_owned()),
         ("--mark-mask", format!("{:#x}", MarkLayout::DEFAULT.mask())),
         ("--check-interval", humantime::format_duration(check.interval).to_string()),
         ("--check-timeout", humantime::format_duration(check.timeout).to_string()),
@@ -145,6 +149,8 @@ fn every_mistake_in_a_file_is_named_with_its_line() {
         ("", "gateway6 = \"fe80::1%eth0\"", "pcc.toml:7: `gateway6`: `fe80::1%eth0` is no IP address"),
         ("", "nat = \"snat\"", "pcc.toml:7: `nat`: `snat` is none of its words"),
         ("hook = []", "", "pcc.toml:1: `hook`: no program"),
+        ("fast_path = \"fast\"", "", "pcc.toml:1: `fast_path`: `fast` is none of its words"),
+        ("shortcut_entries = 63", "", "pcc.toml:1: `shortcut_entries`: `63` is out of range"),
         ("", "tier = 0", "pcc.toml:7: `tier`: `0` is out of range"),
         ("", "on_down = \"drop\"", "pcc.toml:7: `on_down`: `drop` is none of its words"),
         ("", "fail_back = \"soon\"", "pcc.toml:7: `fail_back`: `soon` is no duration"),
@@ -196,6 +202,8 @@ fn every_mistake_in_flags_is_named() {
         ("--wan eth0,eth1 --lan eth2 --weights 0,0", "`--weights`: all weights are 0"),
         ("--wan eth0,eth1 --lan eth2 --weights=-1,1", "`--weights`: `-1` is out of range"),
         ("--wan eth0 --lan eth2 --gateway eth9=192.0.2.1", "`--gateway`: no uplink `eth9`"),
+        ("--wan eth0 --lan eth2 --fast-path ebpf", "`--fast-path`: `ebpf` is none of its words"),
+        ("--wan eth0 --lan eth2 --shortcut-entries 0", "`--shortcut-entries`: `0` is out of range"),
         ("--wan eth0 --lan eth2 --mark-mask 0x3", "`--mark-mask`: `0x3` cannot hold the marks"),
         (
             "--wan eth0,eth1,eth3,eth4 --lan eth2 --mark-mask 0x1f",
@@ -209,6 +217,26 @@ fn every_mistake_in_flags_is_named() {
     let text = "lan = [\"eth2\"]\n[[uplink]]\ndevice = \"eth0\"\nid = 1\n[[uplink]]\ndevice = \"eth1\"\nid = 1";
     let Problems(problems) = from_toml(text).unwrap_err();
     assert_eq!(problems[0].message, "pcc.toml:7: `id`: `1` is the id of another uplink");
+}
+
+#[test]
+fn every_word_of_the_fast_path_means_what_it_says() {
+    for (word, meaning) in FastPath::WORDS {
+        let config = from_flags(&["--wan", "eth0", "--lan", "eth2", "--fast-path", word]).unwrap();
+        assert_eq!((config.fast_path, meaning.word()), (meaning, word));
+    }
+}
+
+#[test]
+fn scripts_have_no_shortcuts_yet() {
+    let refused = |words: &[&str]| flags(words).native_only().into_iter().map(|it| it.message).collect::<Vec<_>>();
+    for word in ["auto", "off"] {
+        assert_eq!(refused(&["--fast-path", word]), Vec::<String>::new());
+    }
+    for word in ["xdp", "tc"] {
+        assert_eq!(refused(&["--fast-path", word]), ["`--fast-path` does not go with a RouterOS script"]);
+    }
+    assert_eq!(refused(&["--shortcut-entries", "64"]), ["`--shortcut-entries` does not go with a RouterOS script"]);
 }
 
 #[test]
@@ -252,9 +280,11 @@ proptest! {
             ("mark_mask = 0x1f0", "--mark-mask 0x1f0"),
             ("flow_entries = 4096", "--flow-entries 4096"),
             ("instance = 'lab'", "--instance lab"),
+            ("fast_path = 'tc'", "--fast-path tc"),
+            ("shortcut_entries = 16777216", "--shortcut-entries 16777216"),
             ("hash = 'dst-port'", "--hash dst-port"),
             ("bypass = ['10.0.0.0/8', '10.2.0.0/16', '2001:db8::/32']", "--bypass 10.0.0.0/8,10.2.0.0/16,2001:db8::/32"),
-        ], 0..=6),
+        ], 0..=8),
     ) {
         let mut toml = String::from("lan = ['eth8', 'eth9']\n");
         let mut words = format!("--lan eth8,eth9 --wan {}", devices.join(","));

@@ -12,6 +12,7 @@ use netlink_packet_route::rule::RuleMessage;
 use rustix::io::Errno;
 
 use super::conntrack::Conntrack;
+use super::device::{self, Facts, Features};
 use super::netlink::Netlink;
 use super::{Change, Family, Host, Link, MarkUse, Observed, PROTOCOL, Route, Rule, clash, message, nft, sysctl, wake};
 
@@ -22,13 +23,14 @@ const GONE: [Errno; 5] = [Errno::SRCH, Errno::NOENT, Errno::NODEV, Errno::AFNOSU
 pub struct Linux {
     netlink: Netlink,
     conntrack: Conntrack,
+    features: Features,
 }
 
 impl Linux {
     /// The host of the calling thread's network namespace. Sysctls, nftables and conntrack follow the thread, so it
     /// has to stay there.
     pub fn open() -> Result<Self> {
-        Ok(Self { netlink: Netlink::route()?, conntrack: Conntrack::open()? })
+        Ok(Self { netlink: Netlink::route()?, conntrack: Conntrack::open()?, features: Features::default() })
     }
 
     fn links(&mut self) -> Result<Vec<Link>> {
@@ -89,6 +91,10 @@ impl Host for Linux {
             observed.rules.extend(self.rules(family)?);
         }
         Ok(observed)
+    }
+
+    fn device_facts(&mut self, links: &[&Link]) -> Result<BTreeMap<u32, Facts>> {
+        device::facts(&mut self.netlink, &mut self.features, links)
     }
 
     fn apply(&mut self, change: &Change) -> Result<()> {

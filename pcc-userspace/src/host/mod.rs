@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 pub mod clash;
 pub mod conntrack;
+pub mod device;
 mod display;
 pub mod guard;
 pub mod linux;
@@ -62,6 +63,8 @@ pub struct Link {
     pub carrier: bool,
     /// Largest packet in bytes.
     pub mtu: u32,
+    /// What the kernel calls its kind: `veth`, `bridge`, `vlan`, …; `None` for a network card.
+    pub kind: Option<String>,
 }
 
 impl Link {
@@ -330,6 +333,8 @@ pub enum Change {
 pub trait Host {
     /// Reads the host.
     fn observe(&mut self) -> anyhow::Result<Observed>;
+    /// What is known of `links` beside that, by interface index.
+    fn device_facts(&mut self, links: &[&Link]) -> anyhow::Result<BTreeMap<u32, device::Facts>>;
     /// Performs one change.
     fn apply(&mut self, change: &Change) -> anyhow::Result<()>;
     /// Performs a repair: one that fails is reported and tried again at the next event, and the others go on.

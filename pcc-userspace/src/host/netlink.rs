@@ -11,7 +11,7 @@ use netlink_packet_core::{
     NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
     NlasIterator, Parseable, parse_i32, parse_string,
 };
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
@@ -48,6 +48,11 @@ impl Netlink {
     /// For conntrack.
     pub fn netfilter() -> Result<Self> {
         Self::open(NETLINK_NETFILTER)
+    }
+
+    /// For families that have no protocol of their own.
+    pub fn generic() -> Result<Self> {
+        Self::open(NETLINK_GENERIC)
     }
 
     fn open(protocol: isize) -> Result<Self> {

@@ -18,12 +18,12 @@ impl Instance {
     pub fn reload(&mut self, config: Config) -> Result<Vec<String>> {
         self.refuse_other_frame(&config)?;
         let known = self.knowledge();
-        let survey = survey::survey(&config, &self.paths, self.host.as_mut(), &known)?;
+        let survey = survey::survey(&config, &self.paths, self.host.as_mut(), &known, &self.circumstances)?;
         let before = std::mem::replace(&mut self.config, config);
         let outcome = self.follow(survey);
         if outcome.is_err() {
             self.config = before;
-            let back = survey::survey(&self.config, &self.paths, self.host.as_mut(), &known);
+            let back = survey::survey(&self.config, &self.paths, self.host.as_mut(), &known, &self.circumstances);
             if let Err(error) = back.and_then(|survey| self.follow(survey)) {
                 tracing::error!("going back to the configuration before: {error:#}");
             }
@@ -39,7 +39,7 @@ impl Instance {
 
     /// Performs the steps of `survey`, which is one of the configuration that is in force from now on.
     fn follow(&mut self, survey: Survey) -> Result<Vec<String>> {
-        let Survey { observed, topology, standing, journal, steps, warnings, .. } = survey;
+        let Survey { observed, topology, choice, standing, journal, steps, warnings, .. } = survey;
         // A weight that was changed by hand stays unless the file says another one than before.
         let (old, new) = (weights(&self.topology), weights(&topology));
         let weights = new.into_iter().map(|(id, weight)| {
@@ -55,7 +55,7 @@ impl Instance {
         start::attach_all(&steps, &mut self.plane, &mut self.journal, &self.paths)?;
         (self.topology, self.standing, self.observed, self.weights) = (topology, standing, observed, weights);
         self.listing = self.host.table(&ruleset::table_name(&self.config.instance))?;
-        (self.settled, self.known) = (true, Known::default());
+        (self.settled, self.known, self.choice) = (true, Known::default(), choice);
         self.forget_strangers()?;
         Ok(warnings)
     }
@@ -80,6 +80,7 @@ impl Instance {
             ("instance", now.instance != config.instance),
             ("mark_mask", now.marks != config.marks),
             ("flow_entries", now.flow_entries != config.flow_entries),
+            ("shortcut_entries", now.shortcut_entries != config.shortcut_entries),
             ("table_base", now.table_base != config.table_base),
             ("rule_priority", now.priority_base != config.priority_base),
         ];

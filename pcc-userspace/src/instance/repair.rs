@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::Instance;
+use crate::fast_path::Choice;
 use crate::host::{Change, Observed, TABLE_MAIN};
 use crate::plan::{self, Live};
 use crate::sources::UsualSources;
@@ -29,26 +30,51 @@ impl Instance {
         for change in plan::routing(&self.config, &topology, &self.standing.taking, &observed) {
             self.host.try_apply(&change);
         }
-        let known: Vec<Step> = if self.settled { survey::attachments(&self.topology).collect() } else { Vec::new() };
-        let wanted: Vec<Step> = survey::attachments(&topology).collect();
-        self.topology = topology;
-        self.observed = observed;
+        let choice = self.choose(&topology);
+        let known: Vec<Step> =
+            if self.settled { survey::attachments(&self.topology, &self.choice).collect() } else { Vec::new() };
+        (self.topology, self.observed, self.choice) = (topology, observed, choice);
         if elements_differ {
             self.update_elements();
         }
-        if wanted.iter().map(Step::attachment).ne(known.iter().map(Step::attachment)) {
-            self.settled = false;
-            for step in wanted.iter().filter(|step| !known.iter().any(|known| known.attachment() == step.attachment()))
-            {
-                if let Step::Attach { link, side, device } = step {
-                    start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *device)?;
-                }
-            }
-            self.plane.detach_others(&wanted.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
-            self.write_uplinks()?;
-            self.settled = true;
+        if self.follow_choice(&known)? {
+            // What the kernel refused, or what a driver can only now.
+            let known: Vec<Step> = survey::attachments(&self.topology, &self.choice).collect();
+            self.choice = self.choose(&self.topology.clone());
+            self.follow_choice(&known)?;
         }
         Ok(survey::possible(&self.topology))
+    }
+
+    /// Which devices use which shortcuts; those of before where nobody can tell.
+    fn choose(&mut self, topology: &Topology) -> Choice {
+        let choice = survey::choose(&self.config, topology, self.host.as_mut(), &self.circumstances);
+        choice.unwrap_or_else(|error| {
+            tracing::error!("choosing shortcuts: {error:#}");
+            self.choice.clone()
+        })
+    }
+
+    /// Attaches what differs from the steps `known`; true if something did.
+    fn follow_choice(&mut self, known: &[Step]) -> Result<bool> {
+        let wanted: Vec<Step> = survey::attachments(&self.topology, &self.choice).collect();
+        if wanted.iter().map(Step::told).eq(known.iter().map(Step::told)) {
+            return Ok(false);
+        }
+        self.settled = false;
+        for step in wanted.iter().filter(|step| !known.iter().any(|known| known.told() == step.told())) {
+            if let Step::Attach { link, side, device } = step {
+                start::attach(&mut self.plane, &mut self.journal, &self.paths, link, *side, *device)?;
+            }
+        }
+        self.plane.detach_others(&wanted.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
+        self.write_uplinks()?;
+        // What is learned from a device holds for what it was.
+        let ids: Vec<u32> = self.topology.uplinks.iter().map(|uplink| uplink.id).collect();
+        self.plane.raise_epochs(ids)?;
+        self.circumstances.refused = self.plane.refusals().clone();
+        self.settled = true;
+        Ok(true)
     }
 
     /// Puts our table back if somebody changed or removed it, and forgets the connections that began without it: they would
@@ -72,7 +98,7 @@ impl Instance {
 
     /// What an uplink needs that got its first address of a family after the start.
     fn write_sysctls(&mut self, topology: &Topology, observed: &Observed) -> Result<()> {
-        for (key, value) in plan::sysctls(topology, |key| self.host.sysctl(key).ok().flatten()) {
+        for (key, value) in plan::sysctls(topology, self.config.fast_path, |key| self.host.sysctl(key).ok().flatten()) {
             let change = Change::Sysctl { key, value };
             start::write_down(&change, observed, &self.paths, self.host.as_ref(), &mut self.journal)?;
             self.host.try_apply(&change);

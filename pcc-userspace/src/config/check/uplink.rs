@@ -85,7 +85,7 @@ impl Checker<'_> {
     }
 
     /// One of the words in `words`, else the default.
-    fn word<T: Copy + Default>(&mut self, at: Option<&At<String>>, key: &str, words: &[(&str, T)]) -> T {
+    pub(super) fn word<T: Copy + Default>(&mut self, at: Option<&At<String>>, key: &str, words: &[(&str, T)]) -> T {
         let Some(At { value, place }) = at else { return T::default() };
         let found = words.iter().find(|(word, _)| word == value);
         if found.is_none() {

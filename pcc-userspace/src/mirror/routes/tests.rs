@@ -40,6 +40,7 @@ pub(super) fn host() -> Observed {
         up: true,
         carrier: true,
         mtu: 1500,
+        kind: None,
     };
     let address = |ifindex, network: &str| Address { ifindex, network: net(network), peer: None, usable_source: true };
     let peer = |ifindex, network: &str, peer: &str| Address { peer: Some(ip(peer)), ..address(ifindex, network) };
