@@ -31,6 +31,7 @@ mod attach;
 mod cgroup;
 mod publish;
 mod question;
+mod shortcuts;
 
 /// The loaded programs and their maps.
 pub struct DataPlane {

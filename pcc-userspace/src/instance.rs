@@ -8,8 +8,10 @@ use pcc_ebpf::abi::{self, IPV4, IPV6, MarkLayout};
 
 use crate::config::{self, Config, Paths};
 use crate::dataplane::{self, DataPlane};
+use crate::host::netlink::Endings;
 use crate::host::{Change, Family, Host, Observed};
 use crate::journal::{Journal, Lock};
+use crate::lease::Lease;
 use crate::plan::{Live, Standing};
 use crate::policies;
 use crate::problem::Problem;
@@ -46,14 +48,20 @@ pub struct Instance {
     listing: Option<String>,
     /// The programs and elements are those that `topology` asks for.
     settled: bool,
+    /// How long shortcuts last.
+    pub lease: Lease,
+    /// How often they became stale.
+    pub raises: Raises,
     _lock: Lock,
 }
 
 pub use repair::untranslated;
+pub use shortcuts::{Cause, Raises, fast_path_is_on};
 
 mod fail_over;
 mod reload;
 mod repair;
+mod shortcuts;
 
 impl Instance {
     /// Takes the lock, surveys the host and performs the steps. `before` is asked before each of them; its error makes
@@ -98,6 +106,8 @@ impl Instance {
                     ending: BTreeSet::new(),
                     listing,
                     settled: true,
+                    lease: Lease::default(),
+                    raises: Raises::default(),
                     _lock: lock,
                 };
                 instance.forget_strangers()?;
@@ -162,6 +172,14 @@ impl Instance {
     pub fn stop(mut self) -> Result<(), Vec<anyhow::Error>> {
         drop(self.plane);
         teardown::teardown(self.host.as_mut(), &self.paths, &self.journal)
+    }
+
+    /// Listens for connections of ours that somebody else deletes.
+    ///
+    /// # Errors
+    /// The kernel does not tell of them.
+    pub fn endings(&self) -> Result<Endings> {
+        Endings::new(self.config.marks.ours(), self.host.conntrack_port()?)
     }
 
     fn write_buckets(&mut self) -> Result<()> {

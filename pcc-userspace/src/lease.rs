@@ -238,13 +238,35 @@ impl<'a> Table<'a> {
 
 /// Statements that do the same to each packet, as far as their operands do. All others are taken to change without notice.
 const STATEMENTS: [&str; 26] = [
-    "accept", "continue", "counter", "ct expectation", "ct helper", "drop", "flow", "fwd", "goto", "jump", "log", "map",
-    "mangle", "masquerade", "match", "notrack", "redirect", "reject", "reset", "return", "secmark", "set", "snat", "dnat",
-    "tproxy", "vmap",
+    "accept",
+    "continue",
+    "counter",
+    "ct expectation",
+    "ct helper",
+    "drop",
+    "flow",
+    "fwd",
+    "goto",
+    "jump",
+    "log",
+    "map",
+    "mangle",
+    "masquerade",
+    "match",
+    "notrack",
+    "redirect",
+    "reject",
+    "reset",
+    "return",
+    "secmark",
+    "set",
+    "snat",
+    "dnat",
+    "tproxy",
+    "vmap",
 ];
 /// Keys of `meta` and `ct` whose value is another one after a while.
-const RESTLESS_KEYS: [&str; 9] =
-    ["time", "hour", "day", "random", "cpu", "bytes", "packets", "avgpkt", "expiration"];
+const RESTLESS_KEYS: [&str; 9] = ["time", "hour", "day", "random", "cpu", "bytes", "packets", "avgpkt", "expiration"];
 
 /// Shows `see` each key of all objects inside `value` with what is below it, and each other value with an empty key.
 fn walk<'a>(value: &'a Value, see: &mut impl FnMut(&'a str, &'a Value)) {

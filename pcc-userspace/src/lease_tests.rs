@@ -5,16 +5,17 @@ use super::*;
 
 /// A host whose chain `forward` of `table inet fw` has this rule.
 fn with(statement: Value) -> Firewall {
-    let chain = json!({"chain": {"family": "inet", "table": "fw", "name": "forward", "type": "filter", "hook": "forward"}});
+    let chain =
+        json!({"chain": {"family": "inet", "table": "fw", "name": "forward", "type": "filter", "hook": "forward"}});
     ruleset(vec![chain, rule("forward", statement)])
 }
 
 fn ruleset(objects: Vec<Value>) -> Firewall {
-    Firewall { ruleset: Some(json!({"nftables": objects})), events: true, ..Firewall::default() }
+    Firewall { ruleset: Some(json!({"nftables": Value::Array(objects)})), events: true, ..Firewall::default() }
 }
 
 fn rule(chain: &str, statement: Value) -> Value {
-    json!({"rule": {"family": "inet", "table": "fw", "chain": chain, "handle": 7, "expr": [statement]}})
+    json!({"rule": {"family": "inet", "table": "fw", "chain": chain, "handle": 7, "expr": Value::Array(vec![statement])}})
 }
 
 fn of(firewall: &Firewall) -> Lease {
@@ -85,7 +86,8 @@ fn what_must_see_every_packet_leaves_no_shortcuts() {
 #[test]
 fn sets_whose_elements_go_by_themselves_count_where_they_are_asked() {
     let asks = rule("forward", json!({"match": {"left": {"payload": {}}, "op": "==", "right": "@banned"}}));
-    let forward = json!({"chain": {"family": "inet", "table": "fw", "name": "forward", "type": "filter", "hook": "forward"}});
+    let forward =
+        json!({"chain": {"family": "inet", "table": "fw", "name": "forward", "type": "filter", "hook": "forward"}});
     let input = json!({"chain": {"family": "inet", "table": "fw", "name": "input", "type": "filter", "hook": "input"}});
     let set = |flags: Value| json!({"set": {"family": "inet", "table": "fw", "name": "banned", "flags": flags}});
     let of = |objects: &[&Value]| of(&ruleset(objects.iter().copied().cloned().collect())).seconds;
@@ -101,9 +103,7 @@ fn sets_whose_elements_go_by_themselves_count_where_they_are_asked() {
 
 #[test]
 fn only_chains_that_forwarded_packets_may_pass_count() {
-    let chain = |name: &str, kind: &str, hook: &str, family: &str| {
-        json!({"chain": {"family": family, "table": "fw", "name": name, "type": kind, "hook": hook}})
-    };
+    let chain = |name: &str, kind: &str, hook: &str, family: &str| json!({"chain": {"family": family, "table": "fw", "name": name, "type": kind, "hook": hook}});
     let plain = json!({"chain": {"family": "inet", "table": "fw", "name": "plain"}});
     let limit = |chain: &str| rule(chain, json!({"limit": {"rate": 1}}));
     let of = |objects: Vec<Value>| of(&ruleset(objects)).seconds;

@@ -123,6 +123,8 @@ pub fn flow_entries(configured: Option<u32>, host: &dyn Host) -> Result<u32> {
 pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, log_level: u8) -> Result<DataPlane> {
     let mut plane = DataPlane::load(&paths.pins, flow_entries(config.flow_entries, host)?, log_level)?;
     fill(&mut plane, config, host, &survey.topology, &survey.standing, &weights(&survey.topology))?;
+    // Until the firewall is known there are no shortcuts.
+    plane.set_lease(0)?;
     match plane.attach_router() {
         Ok(true) => {}
         Ok(false) => tracing::info!(
@@ -161,7 +163,9 @@ pub fn fill(
         ..Settings::default()
     };
     plane.publish(&settings, &tables, &program)?;
-    write_uplinks(plane, marks, topology, &standing.taking)
+    write_uplinks(plane, marks, topology, &standing.taking)?;
+    // What an earlier run left may be wrong by now.
+    plane.raise_all_epochs()
 }
 
 /// The first 32 bits of the boot id: random at every boot, the same for every start until the next one.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use super::Instance;
+use super::{Cause, Instance};
 use crate::host::{Change, Observed, TABLE_MAIN};
 use crate::plan::{self, Live};
 use crate::sources::UsualSources;
@@ -66,6 +66,7 @@ impl Instance {
         let script = self.with_state(ruleset::create);
         self.host.apply(&Change::Nft { summary: format!("table inet {name}"), script })?;
         self.listing = self.host.table(&name)?;
+        self.outdate(Cause::Repair);
         self.host.try_apply(&untranslated(&self.observed));
         Ok(true)
     }
