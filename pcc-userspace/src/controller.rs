@@ -103,7 +103,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
     controller.look();
     loop {
         if watching.follow(&controller.instance, &mut sources.monitor)? {
-            controller.shortcuts.choose(&mut controller.instance, &watching, firewall::read());
+            controller.shortcuts.choose(&mut controller.instance, &watching, firewall::read(&table));
         }
         controller.health.send_due(Instant::now());
         let event = tokio::select! {

@@ -48,6 +48,11 @@ pub fn is_own(table: &str, family: &str, name: &str) -> bool {
     family == "inet" && (name == table || name.strip_prefix(table) == Some("-guard"))
 }
 
+/// A table of that name guards one of ours, or one of another instance.
+pub fn is_guard(family: &str, name: &str) -> bool {
+    family == "inet" && name.starts_with("pcc") && name.ends_with("-guard")
+}
+
 /// The comment that tells whether a table that stands there has the rules that [`create`] would make, but for the chains of
 /// each uplink, which [`extend`] adds.
 pub fn fingerprint(config: &Config) -> String {

@@ -97,7 +97,8 @@ impl Shortcuts {
         }
         if watching.reading.is_none() && self.read.due(now) {
             // It takes as long as the rules are many.
-            watching.reading = Some(tokio::task::spawn_blocking(firewall::read));
+            let own = ruleset::table_name(&instance.config.instance);
+            watching.reading = Some(tokio::task::spawn_blocking(move || firewall::read(&own)));
         }
     }
 

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::{nft, sysctl};
 use crate::lease::{Firewall, Signs};
+use crate::ruleset;
 
 const TIMEOUTS: [&str; 3] = [
     "net/netfilter/nf_conntrack_udp_timeout",
@@ -11,9 +12,11 @@ const TIMEOUTS: [&str; 3] = [
     "net/netfilter/nf_conntrack_tcp_timeout_established",
 ];
 
-/// Reads all of it, which runs `nft`. What cannot be read is left out.
-pub fn read() -> Firewall {
-    let ruleset = nft::ruleset().inspect_err(|error| tracing::debug!("reading the firewall: {error:#}")).ok();
+/// Reads all of it but our own table, `own`, which runs `nft`. What cannot be read is left out.
+pub fn read(own: &str) -> Firewall {
+    let ruleset = nft::ruleset(|family, name| ruleset::is_own(own, family, name))
+        .inspect_err(|error| tracing::debug!("reading the firewall: {error:#}"))
+        .ok();
     let number = |key: &str| sysctl::read(key).ok().flatten().and_then(|value| value.parse::<u32>().ok());
     Firewall {
         ruleset,
