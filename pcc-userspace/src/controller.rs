@@ -1,5 +1,6 @@
 //! The loop around a running instance: one closed set of events, one place that acts on them.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -10,8 +11,9 @@ use crate::config::{Config, Configuration};
 use crate::control::{self, Answer, Asked, Request};
 use crate::events::{Kind, Teller};
 use crate::hook;
+use crate::host::firewall;
 use crate::host::netlink::{Changed, Monitor};
-use crate::instance::Instance;
+use crate::instance::{Cause, Instance};
 use crate::overrides::{self, Admin, Overrides};
 use crate::problem::{self, Problem};
 use crate::ruleset;
@@ -19,17 +21,22 @@ use crate::status::Status;
 use common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
 use health::Health;
 use retire::Retiring;
+use shortcuts::{Heard, Shortcuts, Watching};
 
 pub use health::Diagnosis;
 
 pub mod common;
 mod health;
+mod pacing;
 mod retire;
+mod shortcuts;
 
 /// The host is looked at this often even if netlink says nothing.
 pub const RESYNC: Duration = Duration::from_secs(30);
 /// Netlink notices that come together are one event.
 const SETTLE: Duration = Duration::from_millis(5);
+/// While they keep coming, they are one event for so long.
+const SETTLED: Duration = Duration::from_millis(50);
 /// Probes that are answered at the same moment wait in a row of this length.
 const ANSWERS: usize = 256;
 
@@ -39,11 +46,8 @@ pub enum Event<A> {
     Stop,
     /// SIGHUP.
     Reload,
-    /// The host changed.
-    Host {
-        /// Our nftables table may have.
-        ruleset: bool,
-    },
+    /// The host changed; [`settle`] waits for what belongs to it.
+    Host(Changed),
     /// A probe has an outcome.
     Answered(A),
     /// It is time for something.
@@ -78,6 +82,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
     let monitor = Monitor::new(&table)?;
     let _guard = guard(&table);
     let mut sources = Sources { signals, monitor, answered, asked };
+    let mut watching = Watching::default();
     let overrides = Overrides::load(&instance.paths.state)?;
     let hook = Hook::start(&instance.config, &teller);
     let health = Health::new(outcomes, teller.clone());
@@ -90,22 +95,40 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
         hook,
         teller,
         looked: Instant::now(),
+        shortcuts: Shortcuts::new(Instant::now()),
     };
     controller.teller.tell(Kind::Started);
     controller.apply_overrides();
     // Something may have changed between the survey and the start of the watch.
     controller.look();
     loop {
+        if watching.follow(&controller.instance, &mut sources.monitor)? {
+            controller.shortcuts.choose(&mut controller.instance, &watching, firewall::read(&table));
+        }
         controller.health.send_due(Instant::now());
-        match next(&mut sources, controller.next_deadline()).await? {
+        let event = tokio::select! {
+            event = next(&mut sources, controller.next_deadline()) => event?,
+            heard = watching.next() => {
+                controller.hear(heard?, &watching);
+                continue;
+            }
+        };
+        match event {
             Event::Stop => break,
             Event::Reload => {
                 if let Err(error) = controller.reload(reread, None) {
                     tracing::error!("reloading: {}", problem::report(&error));
                 }
             }
-            Event::Host { ruleset } => {
-                if ruleset {
+            Event::Host(changed) => {
+                controller.notice(changed);
+                // Nothing but shortcuts depends on these.
+                if matches!(changed, Changed::Firewall | Changed::Neighbours) {
+                    continue;
+                }
+                let changes = settle(&mut sources.monitor, changed).await?;
+                changes.iter().for_each(|changed| controller.notice(*changed));
+                if is_ruleset(&changes) {
                     controller.repair_table();
                 }
                 controller.look();
@@ -120,7 +143,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
                     controller.publish();
                 }
             }
-            Event::Due => controller.tick(),
+            Event::Due => controller.tick(&mut watching),
             Event::Asked(request, reply) => {
                 let answer = controller.answer(request, reread).unwrap_or_else(|error| refusal(&error));
                 let _ = reply.send(answer);
@@ -141,11 +164,17 @@ struct Controller {
     hook: Hook,
     teller: Teller,
     looked: Instant,
+    shortcuts: Shortcuts,
 }
 
 impl Controller {
     fn next_deadline(&self) -> Instant {
-        let deadlines = [self.health.next_deadline(), self.retiring.next_deadline(), self.trial.deadline()];
+        let deadlines = [
+            self.health.next_deadline(),
+            self.retiring.next_deadline(),
+            self.trial.deadline(),
+            self.shortcuts.deadline(&self.instance),
+        ];
         deadlines.into_iter().flatten().chain([self.looked + RESYNC]).min().unwrap_or(self.looked)
     }
 
@@ -163,8 +192,22 @@ impl Controller {
         tell_repaired(self.instance.repair_table(), &self.teller);
     }
 
-    fn tick(&mut self) {
+    /// The host changed: shortcuts may lead astray.
+    fn notice(&mut self, changed: Changed) {
+        self.shortcuts.notice(&mut self.instance, changed, Instant::now());
+    }
+
+    fn hear(&mut self, heard: Heard, watching: &Watching) {
+        match heard {
+            Heard::Ended(ended) => self.instance.forget_shortcuts(&ended),
+            Heard::Lost => self.instance.outdate(Cause::Lost),
+            Heard::Firewall(firewall) => self.shortcuts.choose(&mut self.instance, watching, firewall),
+        }
+    }
+
+    fn tick(&mut self, watching: &mut Watching) {
         let now = Instant::now();
+        self.shortcuts.tick(&mut self.instance, watching, now);
         self.health.tick(now);
         self.health.sample(&self.instance.plane, now);
         self.publish();
@@ -174,6 +217,7 @@ impl Controller {
         if self.looked.elapsed() >= RESYNC {
             self.repair_table();
             self.instance.update_elements();
+            self.shortcuts.resync(now);
             self.look();
         }
     }
@@ -346,22 +390,31 @@ pub async fn next<A>(sources: &mut Sources<A>, deadline: Instant) -> Result<Even
         biased;
         _ = interrupt.recv() => Ok(Event::Stop),
         _ = terminate.recv() => Ok(Event::Stop),
-        changed = monitor.next() => {
-            let mut ruleset = is_ruleset(changed?);
-            while let Ok(changed) = tokio::time::timeout(SETTLE, monitor.next()).await {
-                ruleset |= is_ruleset(changed?);
-            }
-            Ok(Event::Host { ruleset })
-        }
+        // What has come is heard before it is judged as missing, and no storm of notices keeps either from its turn.
         Some(answer) = answered.recv() => Ok(Event::Answered(answer)),
+        () = tokio::time::sleep_until(deadline.into()) => Ok(Event::Due),
+        changed = monitor.next() => Ok(Event::Host(changed?)),
         Some((request, reply)) = asked.recv() => Ok(Event::Asked(request, reply)),
         _ = hangup.recv() => Ok(Event::Reload),
-        () = tokio::time::sleep_until(deadline.into()) => Ok(Event::Due),
     }
 }
 
-fn is_ruleset(changed: Changed) -> bool {
-    matches!(changed, Changed::Ruleset | Changed::Everything)
+/// Everything that changed together with `first`.
+pub async fn settle(monitor: &mut Monitor, first: Changed) -> Result<BTreeSet<Changed>> {
+    let mut changes = BTreeSet::from([first]);
+    let end = Instant::now() + SETTLED;
+    while let Ok(changed) = tokio::time::timeout(SETTLE, monitor.next()).await {
+        changes.insert(changed?);
+        if Instant::now() >= end {
+            break;
+        }
+    }
+    Ok(changes)
+}
+
+/// Our nftables table may be among `changes`.
+pub fn is_ruleset(changes: &BTreeSet<Changed>) -> bool {
+    changes.contains(&Changed::Ruleset) || changes.contains(&Changed::Everything)
 }
 
 /// An error as an answer.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::FastPath;
 use crate::host::Link;
 use crate::host::device::{Facts, xdp};
+use crate::lease::{self, Lease};
 
 /// How packets of established connections go from one device to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,28 +52,21 @@ impl Choice {
     }
 }
 
-/// How long a packet may be the last one that went the whole way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// Seconds; 0: there are no shortcuts at all.
-    pub seconds: u32,
-    /// Why so many.
-    pub reason: String,
-}
-
-impl Default for Lease {
-    fn default() -> Self {
-        Self { seconds: 20, reason: "what the firewall changes is noticed at once".to_owned() }
-    }
-}
-
 /// What is known apart from the devices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Circumstances {
     /// What the host's firewall allows.
     pub lease: Lease,
     /// Devices, by interface index, where the kernel refused to run XDP, with its words.
     pub refused: BTreeMap<u32, String>,
+}
+
+impl Default for Circumstances {
+    /// Of a host that nothing is known of yet.
+    fn default() -> Self {
+        let lease = Lease { seconds: lease::LONG, reason: "all of the firewall tells of its changes".to_owned() };
+        Self { lease, refused: BTreeMap::new() }
+    }
 }
 
 /// Chooses for the devices of both sides. A device without `facts` is one that nothing is known of.

@@ -9,6 +9,7 @@ use pcc_ebpf::abi::{self, IPV4, IPV6, MarkLayout};
 use crate::config::{self, Config, Paths};
 use crate::dataplane::{self, DataPlane};
 use crate::fast_path::{Choice, Circumstances};
+use crate::host::netlink::Endings;
 use crate::host::{Change, Family, Host, Observed};
 use crate::journal::{Journal, Lock};
 use crate::plan::{Live, Standing};
@@ -51,14 +52,18 @@ pub struct Instance {
     listing: Option<String>,
     /// The programs and elements are those that `topology` asks for.
     settled: bool,
+    /// How often they became stale.
+    pub raises: Raises,
     _lock: Lock,
 }
 
 pub use repair::untranslated;
+pub use shortcuts::{Cause, Raises, fast_path_is_on};
 
 mod fail_over;
 mod reload;
 mod repair;
+mod shortcuts;
 
 impl Instance {
     /// Takes the lock, surveys the host and performs the steps. `before` is asked before each of them; its error makes
@@ -111,6 +116,7 @@ impl Instance {
                     ending: BTreeSet::new(),
                     listing,
                     settled: true,
+                    raises: Raises::default(),
                     _lock: lock,
                 };
                 instance.circumstances.refused = instance.plane.refusals().clone();
@@ -176,6 +182,14 @@ impl Instance {
     pub fn stop(mut self) -> Result<(), Vec<anyhow::Error>> {
         drop(self.plane);
         teardown::teardown(self.host.as_mut(), &self.paths, &self.journal)
+    }
+
+    /// Listens for connections of ours that somebody else deletes.
+    ///
+    /// # Errors
+    /// The kernel does not tell of them.
+    pub fn endings(&self) -> Result<Endings> {
+        Endings::new(self.config.marks.ours(), self.host.conntrack_port()?)
     }
 
     fn write_buckets(&mut self) -> Result<()> {

@@ -19,6 +19,7 @@ pub mod hook;
 pub mod host;
 pub mod instance;
 pub mod journal;
+pub mod lease;
 pub mod mirror;
 pub mod overrides;
 pub mod own_traffic;

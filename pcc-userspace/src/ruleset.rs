@@ -14,7 +14,7 @@ use crate::sources::UsualSources;
 use crate::topology::{Topology, Uplink};
 
 /// Raised whenever the rules below change, so that a start replaces a table of another version.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What the elements follow from.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,21 @@ pub struct State<'a> {
 /// Name of the table in family `inet`.
 pub fn table_name(instance: &str) -> String {
     if instance == "default" { "pcc".to_owned() } else { format!("pcc-{instance}") }
+}
+
+/// The table that [`crate::host::guard`] puts beside the table called `table`.
+pub fn guard_name(table: &str) -> String {
+    format!("{table}-guard")
+}
+
+/// The table called `name` is the one called `table`, which is ours, or the one that guards it.
+pub fn is_own(table: &str, family: &str, name: &str) -> bool {
+    family == "inet" && (name == table || name.strip_prefix(table) == Some("-guard"))
+}
+
+/// A table of that name guards one of ours, or one of another instance.
+pub fn is_guard(family: &str, name: &str) -> bool {
+    family == "inet" && name.starts_with("pcc") && name.ends_with("-guard")
 }
 
 /// The comment that tells whether a table that stands there has the rules that [`create`] would make, but for the chains of
@@ -70,6 +85,10 @@ const CLAMP: &str = " map mss4 { typeof oifname : tcp option maxseg size; }
   tcp flags & (syn | rst) == syn jump clamp
  }
 ";
+
+/// Bits of the status of connections whose packets a helper may change, or whose sequence numbers were moved (`IPS_HELPER`,
+/// `IPS_SEQ_ADJUST`). Once they are answered, nothing is learned from them.
+const TOUCHED: u32 = 0x2000 | 0x40;
 
 /// One transaction that replaces the table of the instance, whatever stands there, with all its elements.
 pub fn create(state: &State<'_>) -> String {
@@ -120,6 +139,7 @@ table inet {name} {{
 {own_new} }}
  chain commit {{ type filter hook postrouting priority mangle + 1; policy accept;
   ct mark & {ours:#x} == 0 oifname vmap @commit_id
+  ct status & {TOUCHED:#x} != 0 ct status seen-reply meta mark set meta mark & {keep:#x}
  }}
  chain translate {{ type nat hook postrouting priority srcnat; policy accept;
   oifname @masqueraded masquerade

@@ -130,6 +130,8 @@ pub fn load(config: &Config, paths: &Paths, host: &dyn Host, survey: &Survey, lo
     let mut plane =
         DataPlane::load(&paths.pins, sizes(config.flow_entries, config.shortcut_entries, host)?, log_level)?;
     fill(&mut plane, config, host, &survey.topology, &survey.standing, &weights(&survey.topology))?;
+    // Until the firewall is known there are no shortcuts.
+    plane.set_lease(0)?;
     match plane.attach_router() {
         Ok(true) => {}
         Ok(false) => tracing::info!(
@@ -168,7 +170,9 @@ pub fn fill(
         ..Settings::default()
     };
     plane.publish(&settings, &tables, &program)?;
-    write_uplinks(plane, marks, topology, &standing.taking)
+    write_uplinks(plane, marks, topology, &standing.taking)?;
+    // What an earlier run left may be wrong by now.
+    plane.raise_all_epochs()
 }
 
 /// The first 32 bits of the boot id: random at every boot, the same for every start until the next one.

@@ -1,6 +1,7 @@
 //! The host rim against the kernel, in network namespaces of its own. Needs root.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use pcc_userspace::host::clash;
 use pcc_userspace::host::device::{Facts, xdp};
 use pcc_userspace::host::guard::Guard;
 use pcc_userspace::host::linux::Linux;
-use pcc_userspace::host::netlink::{Changed, Monitor};
+use pcc_userspace::host::netlink::{Changed, Ended, Endings, Monitor};
 use pcc_userspace::host::{
     Change, Family, Host, Mark, NextHop, Observed, PROTOCOL, Route, RouteKind, Rule, RuleAction,
 };
@@ -364,6 +365,166 @@ fn changes_of_the_host_are_noticed() {
                 done | ip -batch -");
             let wait = async { while monitor.next().await.unwrap() != Changed::Everything {} };
             tokio::time::timeout(Duration::from_secs(5), wait).await.expect("lost notices are reported");
+        });
+    });
+}
+
+/// Runs `script`; the changes told within a second of it.
+async fn told(monitor: &mut Monitor, script: &str) -> BTreeSet<Changed> {
+    sh(script);
+    let mut told = BTreeSet::new();
+    while let Ok(changed) = tokio::time::timeout(Duration::from_millis(200), monitor.next()).await {
+        told.insert(changed.unwrap());
+    }
+    told
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+#[test]
+fn what_others_change_in_nftables_is_noticed() {
+    isolated("firewall", || {
+        block_on(async {
+            let _guard = Guard::hold("pcc-watched").unwrap();
+            sh("nft add table inet pcc-watched; nft 'add set inet pcc-watched s { type mark; }'
+                nft add chain inet pcc-watched c
+                nft add table ip other; nft 'add set ip other s { type mark; }'; nft add chain ip other c");
+            let mut monitor = Monitor::new("pcc-watched").unwrap();
+            let mut add = async |element: &str| told(&mut monitor, &format!("nft add element {element}")).await;
+            assert_eq!(add("ip other s { 1 }").await, [].into(), "nobody asked");
+            monitor.watch_closely(Some(BTreeSet::new())).unwrap();
+            for command in [
+                "nft add element inet pcc-watched s { 1, 2 }",
+                "nft flush set inet pcc-watched s",
+                "nft add rule inet pcc-watched c counter",
+            ] {
+                assert_eq!(told(&mut monitor, command).await, [].into(), "{command}");
+            }
+            for command in [
+                "nft add element ip other s { 2 }",
+                "nft delete element ip other s { 2 }",
+                "nft add rule ip other c counter",
+                "nft insert rule ip other c accept",
+                "nft flush chain ip other c",
+                "nft add chain ip other d",
+                "nft delete chain ip other d",
+                "nft 'add set ip other t { type mark; }'",
+                "nft delete set ip other t",
+                "nft add counter ip other n",
+                "nft delete counter ip other n",
+                "nft add table netdev pcc-watched",
+                "nft delete table netdev pcc-watched",
+                "nft delete table ip other",
+            ] {
+                assert_eq!(told(&mut monitor, command).await, [Changed::Firewall].into(), "{command}");
+            }
+            sh("nft add table ip other");
+            assert_eq!(told(&mut monitor, "true").await, [Changed::Firewall].into());
+            let both = told(&mut monitor, "nft flush ruleset").await;
+            assert_eq!(both, [Changed::Ruleset, Changed::Firewall].into(), "told together");
+            monitor.watch_closely(None).unwrap();
+            assert_eq!(told(&mut monitor, "nft add table ip other").await, [].into());
+        });
+    });
+}
+
+#[test]
+fn a_neighbour_that_is_another_one_is_noticed() {
+    isolated("neighbours", || {
+        block_on(async {
+            let mut monitor = Monitor::new("pcc-watched").unwrap();
+            sh("ip neigh add 198.18.1.9 lladdr 02:00:00:00:00:01 dev wan1 nud reachable
+                ip neigh add 198.18.2.9 lladdr 02:00:00:00:00:01 dev wan2 nud reachable");
+            let index = hop(None, "wan1").ifindex;
+            monitor.watch_closely(Some([index].into())).unwrap();
+            for (command, matters) in [
+                ("ip neigh replace 198.18.1.9 lladdr 02:00:00:00:00:01 dev wan1 nud stale", false),
+                ("ip neigh replace 198.18.1.9 lladdr 02:00:00:00:00:01 dev wan1 nud probe", false),
+                ("ip neigh replace 198.18.1.9 lladdr 02:00:00:00:00:02 dev wan1 nud reachable", true),
+                ("ip neigh replace 198.18.2.9 lladdr 02:00:00:00:00:02 dev wan2 nud reachable", false),
+                ("ip neigh add 2001:db8:1::9 lladdr 02:00:00:00:00:01 dev wan1 nud reachable", false),
+                ("ip neigh replace 2001:db8:1::9 lladdr 02:00:00:00:00:03 dev wan1 nud reachable", true),
+                ("ip neigh del 198.18.1.9 dev wan1", true),
+                ("ip neigh flush dev wan2", false),
+            ] {
+                let expected = if matters { [Changed::Neighbours].into() } else { [].into() };
+                assert_eq!(told(&mut monitor, command).await, expected, "{command}");
+            }
+        });
+    });
+}
+
+#[test]
+fn connections_that_somebody_deletes_are_told() {
+    const OURS: u32 = 0x80;
+    isolated("endings", || {
+        block_on(async {
+            let host = Linux::open().unwrap();
+            let mut endings = Endings::new(OURS, host.conntrack_port().unwrap()).unwrap();
+            let mut ended = async |script: &str| -> Vec<Ended> {
+                sh(script);
+                match tokio::time::timeout(Duration::from_millis(500), endings.next()).await {
+                    Ok(ended) => ended.unwrap().expect("none lost"),
+                    Err(_) => Vec::new(),
+                }
+            };
+            let udp = "conntrack -I -p udp --sport 7 --dport 53 -u SEEN_REPLY -m 0x81";
+            let nat = format!(
+                "{udp} -t 300 -s 192.0.2.1 -d 203.0.113.9 -r 203.0.113.9 -q 198.18.1.2 \
+                --reply-port-src 53 --reply-port-dst 1024 >/dev/null 2>&1"
+            );
+            let entries = ended(&format!("{nat}; conntrack -D -p udp >/dev/null 2>&1")).await;
+            let ends = |from: &str, to: &str| (from.parse().unwrap(), to.parse().unwrap());
+            assert_eq!(
+                entries,
+                [Ended {
+                    protocol: 17,
+                    original: ends("192.0.2.1:7", "203.0.113.9:53"),
+                    reply: ends("203.0.113.9:53", "198.18.1.2:1024"),
+                }]
+            );
+            let tcp6 = "conntrack -I -p tcp --sport 7 --dport 80 -u SEEN_REPLY,ASSURED -m 0x81 --state ESTABLISHED \
+                -s 2001:db8:a::1 -d 2001:db8:9::9";
+            let entries =
+                ended(&format!("{tcp6} -t 300 >/dev/null 2>&1; conntrack -D -f ipv6 -p tcp >/dev/null 2>&1")).await;
+            assert_eq!(
+                entries,
+                [Ended {
+                    protocol: 6,
+                    original: ends("[2001:db8:a::1]:7", "[2001:db8:9::9]:80"),
+                    reply: ends("[2001:db8:9::9]:80", "[2001:db8:a::1]:7"),
+                }]
+            );
+            // Without our mark, without an answer, of another protocol.
+            let common = "-s 192.0.2.1 -d 203.0.113.9 -t 300";
+            let others = format!(
+                "
+                conntrack -I -p udp --sport 8 --dport 53 -u SEEN_REPLY -m 0x1 {common} >/dev/null 2>&1
+                conntrack -I -p udp --sport 9 --dport 53 -m 0x81 {common} >/dev/null 2>&1
+                conntrack -I -p gre --srckey 1 --dstkey 2 -u SEEN_REPLY -m 0x81 {common} >/dev/null 2>&1
+                conntrack -D >/dev/null 2>&1"
+            );
+            assert_eq!(ended(&others).await, []);
+            // One whose time is over, unless a reset ended it.
+            let brief = |state: &str| {
+                format!(
+                    "conntrack -I -p tcp --sport 7 --dport 80 -u SEEN_REPLY -m 0x81 \
+                --state {state} -s 192.0.2.1 -d 203.0.113.9 -t 1 >/dev/null 2>&1; sleep 1.5
+                conntrack -L >/dev/null 2>&1; sleep 0.1; test $(conntrack -C) = 0"
+                )
+            };
+            assert_eq!(ended(&brief("TIME_WAIT")).await, []);
+            assert_eq!(ended(&brief("CLOSE")).await.len(), 1);
+            // By ourselves.
+            sh(&nat);
+            let delete = Change::DeleteConnections { family: None, mark: 0x81, mask: 0xff };
+            let mut host = host;
+            host.apply(&delete).unwrap();
+            assert_eq!(ended("test $(conntrack -C) = 0").await, []);
+            sh(&format!("{nat}; conntrack -D -p udp >/dev/null 2>&1"));
+            assert_eq!(ended("true").await.len(), 1, "it still listens");
         });
     });
 }

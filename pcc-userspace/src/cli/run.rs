@@ -49,8 +49,13 @@ async fn run_native(config: Config, flags: &Run, signals: Signals) -> Result<()>
         uplinks.join(", "),
         adopted(&instance.plane)
     );
-    let instance = controller::run(instance, signals, &|| Configuration::load(&flags.config)).await?;
-    if flags.keep { kept() } else { stopped(instance.stop()) }
+    let mut instance = controller::run(instance, signals, &|| Configuration::load(&flags.config)).await?;
+    if flags.keep {
+        instance.leave_alone()?;
+        kept()
+    } else {
+        stopped(instance.stop())
+    }
 }
 
 async fn run_mirror(config: mirror::Config, flags: &Run, signals: Signals) -> Result<()> {

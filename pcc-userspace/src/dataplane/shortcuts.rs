@@ -1,31 +1,79 @@
-//! What shortcuts hang on: leases and generations.
+//! Shortcuts: what makes them stale, how long they last, and how one is forgotten.
 
-use anyhow::Result;
-use pcc_ebpf::abi::{Epoch, TICK, UPLINK_SLOTS, map};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, Result};
+use aya::Pod;
+use aya::maps::{HashMap, MapError};
+use pcc_ebpf::abi::{self, Epoch, MAX_UPLINK, Shortcut4, Shortcut6, ShortcutKey4, ShortcutKey6, TICK, map};
+use pcc_ebpf::flow;
 
 use super::DataPlane;
+use crate::host::netlink::Ended;
 
 impl DataPlane {
-    /// The epoch of uplink `id`.
+    /// What the shortcuts of uplink `id` hang on.
     pub fn epoch(&self, id: u32) -> Result<Epoch> {
         Ok(self.array(map::EPOCHS)?.get(&id, 0)?)
     }
 
-    /// Makes all shortcuts of these uplinks stale, and what is being learned.
+    /// Replaces it.
+    pub fn set_epoch(&mut self, id: u32, epoch: Epoch) -> Result<()> {
+        Ok(self.array_mut::<Epoch>(map::EPOCHS)?.set(id, epoch, 0)?)
+    }
+
+    /// Makes all shortcuts of the uplinks `ids` stale, and what is being learned.
     pub fn raise_epochs(&mut self, ids: impl IntoIterator<Item = u32>) -> Result<()> {
+        let mut epochs = self.array_mut::<Epoch>(map::EPOCHS)?;
         for id in std::iter::once(0).chain(ids) {
-            let epoch = self.epoch(id)?;
-            let generation = epoch.generation.wrapping_add(1);
-            self.array_mut(map::EPOCHS)?.set(id, Epoch { generation, ..epoch }, 0)?;
+            let epoch = epochs.get(&id, 0)?;
+            epochs.set(id, Epoch { generation: epoch.generation.wrapping_add(1), ..epoch }, 0)?;
         }
         Ok(())
     }
 
-    /// Gives all shortcuts leases of `seconds`; 0: there are none.
+    /// Makes all shortcuts stale.
+    pub fn raise_all_epochs(&mut self) -> Result<()> {
+        self.raise_epochs(1..=MAX_UPLINK)
+    }
+
+    /// From now on shortcuts of all uplinks last for `seconds`; 0: there are none.
     pub fn set_lease(&mut self, seconds: u32) -> Result<()> {
-        for id in 0..UPLINK_SLOTS {
-            let epoch = Epoch { lease: ticks(seconds), ..self.epoch(id)? };
-            self.array_mut(map::EPOCHS)?.set(id, epoch, 0)?;
+        let mut epochs = self.array_mut::<Epoch>(map::EPOCHS)?;
+        for id in 1..=MAX_UPLINK {
+            let epoch = epochs.get(&id, 0)?;
+            epochs.set(id, Epoch { lease: ticks(seconds), ..epoch }, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets both shortcuts of each of the connections that ended, by whichever of `devices` (interface indices) their packets
+    /// came in.
+    pub fn forget_connections(&mut self, ended: &[Ended], devices: &[u32]) -> Result<()> {
+        self.forget::<_, Shortcut4>(map::SHORT4, ended, devices, key4)?;
+        self.forget::<_, Shortcut6>(map::SHORT6, ended, devices, key6)
+    }
+
+    /// Removes the keys that `key` makes from the map called `name`.
+    fn forget<K: Pod, V: Pod>(
+        &mut self,
+        name: &str,
+        ended: &[Ended],
+        devices: &[u32],
+        key: impl Fn((SocketAddr, SocketAddr), u32) -> Option<K>,
+    ) -> Result<()> {
+        let map = self.ebpf.map_mut(name).with_context(|| format!("map `{name}`"))?;
+        let mut map = HashMap::<_, K, V>::try_from(map)?;
+        for Ended { protocol, original, reply } in ended {
+            let ways = devices.iter().map(|ifindex| abi::way(*ifindex, (*protocol).into()));
+            for key in ways.flat_map(|way| [key(*original, way), key(*reply, way)]).flatten() {
+                match map.remove(&key) {
+                    // Most were never learned.
+                    Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
+                    outcome => outcome.with_context(|| format!("forgetting a shortcut in `{name}`"))?,
+                }
+            }
         }
         Ok(())
     }
@@ -34,4 +82,32 @@ impl DataPlane {
 /// Whole [`TICK`]s in `seconds`.
 const fn ticks(seconds: u32) -> u32 {
     ((seconds as u64 * 1_000_000_000) >> TICK) as u32
+}
+
+/// The key of packets from one end to the other that come in by `way`; `None` if they are not IPv4.
+fn key4((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<ShortcutKey4> {
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else { return None };
+    let [source, destination] = [source, destination].map(|address| u32::from_ne_bytes(address.octets()));
+    Some(ShortcutKey4 {
+        source,
+        destination,
+        source_port: from.port().to_be(),
+        destination_port: to.port().to_be(),
+        way,
+    })
+}
+
+/// Likewise of IPv6.
+fn key6((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<ShortcutKey6> {
+    if from.is_ipv4() || to.is_ipv4() {
+        return None;
+    }
+    let [source, destination] = [from, to].map(|end| flow::words(end.ip()));
+    Some(ShortcutKey6 {
+        source,
+        destination,
+        source_port: from.port().to_be(),
+        destination_port: to.port().to_be(),
+        way,
+    })
 }

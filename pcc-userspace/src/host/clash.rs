@@ -22,7 +22,8 @@ pub struct Clashes {
 /// All uses of marks on the host but those of the nftables table `inet own_table` and of the rules that `own` names.
 pub fn observe_marks(own_table: &str, rules: &[Rule], own: impl Fn(&Rule) -> bool) -> Result<Vec<MarkUse>> {
     let mut uses: BTreeSet<MarkUse> = rules.iter().filter(|rule| !own(rule)).filter_map(rule_use).collect();
-    let tables = nft::ruleset().context("looking for other users of the mark")?;
+    let tables = nft::ruleset(|family, name| (family, name) == ("inet", own_table))
+        .context("looking for other users of the mark")?;
     let found = nftables::rules(&tables, own_table);
     if !found.is_empty() {
         let listing = nft::listing().context("looking for other users of the mark")?;

@@ -17,10 +17,10 @@ use super::Family;
 use super::netlink::Netlink;
 use super::wake::Wake;
 
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_TUPLE_REPLY: u16 = 2;
-const CTA_STATUS: u16 = 3;
-const CTA_MARK: u16 = 8;
+pub(super) const CTA_TUPLE_ORIG: u16 = 1;
+pub(super) const CTA_TUPLE_REPLY: u16 = 2;
+pub(super) const CTA_STATUS: u16 = 3;
+pub(super) const CTA_MARK: u16 = 8;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_MARK_MASK: u16 = 21;
@@ -37,6 +37,14 @@ impl Conntrack {
     /// Opens the table of the calling thread's network namespace.
     pub fn open() -> Result<Self> {
         Ok(Self { netlink: Netlink::netfilter()? })
+    }
+
+    /// The netlink port that deletions of ours come from.
+    ///
+    /// # Errors
+    /// Never while the socket is open.
+    pub fn port(&self) -> Result<u32> {
+        self.netlink.port()
     }
 
     /// Deletes the entries of `family` (`None`: both) whose mark has `mark` under `mask`, all by one message: 25,000 in
@@ -132,16 +140,16 @@ fn header(family: Option<Family>) -> NetfilterHeader {
 
 /// One direction of a connection as the entry has it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tuple {
-    source: Option<IpAddr>,
-    destination: Option<IpAddr>,
-    ports: [u16; 2],
-    protocol: u8,
+pub(super) struct Tuple {
+    pub(super) source: Option<IpAddr>,
+    pub(super) destination: Option<IpAddr>,
+    pub(super) ports: [u16; 2],
+    pub(super) protocol: u8,
 }
 
 impl Tuple {
     /// Reads `CTA_TUPLE_ORIG` or `CTA_TUPLE_REPLY`.
-    fn parse(value: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn parse(value: &[u8]) -> Result<Self, DecodeError> {
         let mut tuple = Self::default();
         for part in NlasIterator::new(value) {
             let part = part?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NetlinkSerializable};
 
 use super::netlink::Netlink;
+use crate::ruleset;
 
 const NFTABLES: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -54,7 +55,7 @@ impl Guard {
     /// # Errors
     /// No rights, or a kernel whose tables have no owners (before 5.12).
     pub fn hold(name: &str) -> Result<Self> {
-        let table = format!("{name}-guard");
+        let table = ruleset::guard_name(name);
         let mut socket = Netlink::netfilter()?;
         let owned = vec![text(TABLE_NAME, &table), word(TABLE_FLAGS, OWNER)];
         let chains = HOOKS.map(|(chain, hook, priority)| {

@@ -113,6 +113,10 @@ impl Host for Linux {
         nft::table(table)
     }
 
+    fn conntrack_port(&self) -> Result<u32> {
+        self.conntrack.port()
+    }
+
     fn count_by_mark(&mut self, ours: u32, mask: u32) -> Result<BTreeMap<u32, u64>> {
         self.conntrack.count_by_mark(ours, mask)
     }

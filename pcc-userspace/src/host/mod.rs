@@ -14,6 +14,7 @@ pub mod clash;
 pub mod conntrack;
 pub mod device;
 mod display;
+pub mod firewall;
 pub mod guard;
 pub mod linux;
 mod message;
@@ -354,6 +355,8 @@ pub trait Host {
     fn table_comment(&mut self, table: &str) -> anyhow::Result<Option<String>> {
         Ok(self.table(table)?.map(|listing| nft::comment(&listing).unwrap_or_default().to_owned()))
     }
+    /// The netlink port that deletions of connections come from.
+    fn conntrack_port(&self) -> anyhow::Result<u32>;
     /// Counts the connections whose mark has the bit `ours`, by their mark under `mask`.
     fn count_by_mark(&mut self, ours: u32, mask: u32) -> anyhow::Result<BTreeMap<u32, u64>>;
 }

@@ -16,9 +16,12 @@ use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
+pub use ended::{Ended, Endings};
 pub use monitor::{Changed, Monitor};
 
+mod ended;
 mod monitor;
+mod neighbours;
 
 /// One answer of the kernel fits: it fills at most 32 KiB unless a single entry is larger.
 const RECEIVE_BYTES: usize = 128 * 1024;
@@ -67,6 +70,16 @@ impl Netlink {
         let socket = prepare().context("opening a netlink socket")?;
         enlarge_queue(&socket);
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BYTES) })
+    }
+
+    /// By which the kernel tells what this socket caused.
+    ///
+    /// # Errors
+    /// Never for a socket that is open.
+    pub fn port(&self) -> Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.socket.get_address(&mut address).context("asking for a netlink port")?;
+        Ok(address.port_number())
     }
 
     /// Sends one request and waits for its acknowledgement. A refusal with an error in `tolerated` is a success.

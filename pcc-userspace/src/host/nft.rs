@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result};
 
 use crate::problem::{NEEDED_RIGHTS, Problem};
+use crate::ruleset;
 
 /// What our scripts use; nft says only "No such file or directory" for what the kernel lacks.
 const NEEDED_FEATURES: &str =
@@ -16,9 +17,24 @@ pub fn apply(script: &str) -> Result<()> {
     nft(&["-f", "-"], script).map(drop)
 }
 
-/// All rules as nft's JSON, without the elements of named sets and maps.
-pub fn ruleset() -> Result<serde_json::Value> {
-    serde_json::from_str(&nft(&["-j", "-t", "list", "ruleset"], "")?).context("reading the output of `nft -j`")
+/// All rules as nft's JSON, without the elements of named sets and maps, without the tables that `skip` names by family and name,
+/// and without our guards.
+///
+/// The tables are listed one by one: nft 1.0.6 prints no JSON, or half of it, for a table that has one flag, as our guards
+/// have.
+pub fn ruleset(skip: impl Fn(&str, &str) -> bool) -> Result<serde_json::Value> {
+    let mut objects = Vec::new();
+    let tables = nft(&["list", "tables"], "")?;
+    let tables = tables.lines().filter_map(|line| line.strip_prefix("table ")?.split_once(' '));
+    for (family, name) in tables.filter(|(family, name)| !skip(family, name) && !ruleset::is_guard(family, name)) {
+        let text = nft(&["-j", "-t", "list", "table", family, name], "")?;
+        let mut listed: serde_json::Value =
+            serde_json::from_str(&text).with_context(|| format!("reading table {family} {name} from `nft -j`"))?;
+        if let Some(listed) = listed["nftables"].as_array_mut() {
+            objects.append(listed);
+        }
+    }
+    Ok(serde_json::json!({ "nftables": objects }))
 }
 
 /// All rules as text with their handles, without the elements of named sets and maps.

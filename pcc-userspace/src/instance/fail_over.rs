@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Instance;
+use super::{Cause, Instance};
 use crate::host::{Change, Family};
 use crate::plan::{self, Standing};
 use crate::ruleset;
@@ -39,6 +39,7 @@ impl Instance {
             uplink.generation = uplink.generation.wrapping_add(1);
             self.plane.set_uplink(*id, uplink)?;
         }
+        self.outdate_uplinks(Cause::Ended, &parts.iter().map(|(id, _)| *id).collect::<Vec<_>>());
         self.write_uplinks()?;
         self.forget(parts);
         for change in plan::routing(&self.config, &self.topology, &self.standing.taking, &self.observed) {
@@ -53,6 +54,7 @@ impl Instance {
     /// they go on.
     pub fn finish(&mut self, part: Part) {
         if self.ending.remove(&part) {
+            self.outdate_uplinks(Cause::Ended, &[part.0]);
             let change = self.deletion(part);
             self.host.try_apply(&change);
             self.update_elements();

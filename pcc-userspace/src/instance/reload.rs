@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Instance, weights};
+use super::{Cause, Instance, weights};
 use crate::config::Config;
 use crate::host::{Change, Family};
 use crate::problem::Problem;
@@ -57,16 +57,22 @@ impl Instance {
         self.listing = self.host.table(&ruleset::table_name(&self.config.instance))?;
         (self.settled, self.known, self.choice) = (true, Known::default(), choice);
         self.forget_strangers()?;
+        self.outdate(Cause::Reload);
+        // Without a fast path there is none.
+        self.set_lease(self.circumstances.lease.clone());
         Ok(warnings)
     }
 
     /// Forgets the connections of ids that no uplink has.
     pub(super) fn forget_strangers(&mut self) -> Result<()> {
         let ids = self.connections()?;
-        for id in ids.into_keys().filter(|id| self.topology.uplinks.iter().all(|uplink| uplink.id != *id)) {
+        let is_known = |id: &u32| self.topology.uplinks.iter().any(|uplink| uplink.id == *id);
+        let strangers: Vec<u32> = ids.into_keys().filter(|id| !is_known(id)).collect();
+        for id in strangers {
             let mut uplink = self.plane.uplink(id)?;
             uplink.generation = uplink.generation.wrapping_add(1);
             self.plane.set_uplink(id, uplink)?;
+            self.outdate_uplinks(Cause::Ended, &[id]);
             let marks = self.config.marks;
             self.host.try_apply(&Change::DeleteConnections { family: None, mark: marks.of(id), mask: marks.id_mask() });
         }

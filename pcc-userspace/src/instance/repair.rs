@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use super::Instance;
+use super::{Cause, Instance};
 use crate::fast_path::Choice;
 use crate::host::{Change, Observed, TABLE_MAIN};
 use crate::plan::{self, Live};
@@ -70,8 +70,7 @@ impl Instance {
         self.plane.detach_others(&wanted.iter().filter_map(Step::attachment).collect::<Vec<_>>())?;
         self.write_uplinks()?;
         // What is learned from a device holds for what it was.
-        let ids: Vec<u32> = self.topology.uplinks.iter().map(|uplink| uplink.id).collect();
-        self.plane.raise_epochs(ids)?;
+        self.outdate(Cause::Choice);
         self.circumstances.refused = self.plane.refusals().clone();
         self.settled = true;
         Ok(true)
@@ -92,6 +91,7 @@ impl Instance {
         let script = self.with_state(ruleset::create);
         self.host.apply(&Change::Nft { summary: format!("table inet {name}"), script })?;
         self.listing = self.host.table(&name)?;
+        self.outdate(Cause::Repair);
         self.host.try_apply(&untranslated(&self.observed));
         Ok(true)
     }

@@ -16,7 +16,7 @@ use super::status::Status;
 use crate::config::Configuration;
 use crate::control::{self, Answer, Request};
 use crate::controller::common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
-use crate::controller::{Event, RESYNC, Reread, Signals, Sources, next, refusal};
+use crate::controller::{Event, RESYNC, Reread, Signals, Sources, is_ruleset, next, refusal, settle};
 use crate::events::{Kind, Teller};
 use crate::health::machine::{self, Machine, State, Timing};
 use crate::health::probe::arp::Requester;
@@ -61,8 +61,8 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
                     tracing::error!("reloading: {}", problem::report(&error));
                 }
             }
-            Event::Host { ruleset } => {
-                if ruleset {
+            Event::Host(changed) => {
+                if is_ruleset(&settle(&mut sources.monitor, changed).await?) {
                     controller.repair_table();
                 }
                 controller.look();
