@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::Result;
+use pcc_ebpf::abi::MAX_UPLINK;
 
 use super::Instance;
 use crate::config::{Config, FastPath};
@@ -74,12 +75,13 @@ impl Instance {
     /// From now on shortcuts have `lease`.
     pub fn set_lease(&mut self, lease: Lease) {
         let seconds = if fast_path_is_on(&self.config) { lease.seconds } else { 0 };
+        let is_first = self.plane.epoch(MAX_UPLINK).is_ok_and(|epoch| epoch.lease == 0);
         if let Err(error) = self.plane.set_lease(seconds) {
             tracing::error!("setting the lease of shortcuts: {error:#}");
         }
         let before = std::mem::replace(&mut self.circumstances.lease, lease);
         let now = &self.circumstances.lease;
-        if before != *now && fast_path_is_on(&self.config) {
+        if (is_first || before != *now) && fast_path_is_on(&self.config) {
             tracing::info!("shortcuts last {} s: {}", now.seconds, now.reason);
         }
         if (before.seconds == 0) != (now.seconds == 0)
