@@ -68,7 +68,7 @@ impl Netlink {
             Ok::<_, io::Error>(socket)
         };
         let socket = prepare().context("opening a netlink socket")?;
-        enlarge_queue(&socket);
+        enlarge_queue(&socket, QUEUE_BYTES);
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BYTES) })
     }
 
@@ -246,8 +246,8 @@ impl fmt::Display for Refusal {
 }
 
 /// An unprivileged process keeps the default size.
-fn enlarge_queue(socket: &Socket) {
-    if let Err(error) = set_socket_recv_buffer_size_force(socket, QUEUE_BYTES) {
+fn enlarge_queue(socket: &Socket, bytes: usize) {
+    if let Err(error) = set_socket_recv_buffer_size_force(socket, bytes) {
         tracing::debug!("netlink receive buffer: {error}");
     }
 }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{NetlinkBuffer, NlasIterator};
@@ -34,12 +35,20 @@ pub struct Ended {
 pub struct Endings {
     socket: TokioSocket,
     buffer: Vec<u8>,
+    /// Heard and not told yet.
+    ended: Vec<Ended>,
+    /// When to tell it.
+    until: Instant,
 }
 
 /// `NFNLGRP_CONNTRACK_DESTROY`.
 const GROUP: u32 = 3;
 /// So many are told at once at most.
-const BATCH: usize = 256;
+const BATCH: usize = 4096;
+/// Room for some 25,000 of them; the kernel takes it only while they wait.
+const QUEUE_BYTES: usize = 16 << 20;
+/// Those that come together are one event.
+const GATHER: Duration = Duration::from_millis(2);
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
@@ -56,34 +65,45 @@ impl Endings {
             Ok::<_, io::Error>(socket)
         };
         let socket = prepare().context("watching conntrack by netlink")?;
-        enlarge_queue(socket.socket_ref());
-        Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BYTES) })
+        enlarge_queue(socket.socket_ref(), QUEUE_BYTES);
+        Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BYTES), ended: Vec::new(), until: Instant::now() })
     }
 
     /// The next ones; `None` if some were lost. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Option<Vec<Ended>>> {
-        let Self { socket, buffer } = self;
-        let mut ended = Vec::new();
+        let Self { socket, buffer, ended, until } = self;
+        while ended.is_empty() {
+            buffer.clear();
+            if is_lost(socket.recv(buffer).await)? {
+                return Ok(None);
+            }
+            ended.extend(messages(buffer).filter_map(|message| read(&message)));
+            *until = Instant::now() + GATHER;
+        }
+        tokio::time::sleep_until((*until).into()).await;
         while ended.len() < BATCH {
             buffer.clear();
-            let received = if ended.is_empty() {
-                Some(socket.recv(buffer).await)
-            } else {
-                // What is there already, without waiting.
-                poll_fn(|context| match socket.poll_recv(context, buffer) {
-                    Poll::Ready(received) => Poll::Ready(Some(received)),
-                    Poll::Pending => Poll::Ready(None),
-                })
-                .await
-            };
-            match received {
-                Some(Ok(())) => ended.extend(messages(buffer).filter_map(|message| read(&message))),
-                Some(Err(error)) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => return Ok(None),
-                Some(Err(error)) => return Err(error).context("receiving from netlink"),
-                None => break,
+            // What is there already.
+            let received = poll_fn(|context| match socket.poll_recv(context, buffer) {
+                Poll::Ready(received) => Poll::Ready(Some(received)),
+                Poll::Pending => Poll::Ready(None),
+            });
+            let Some(received) = received.await else { break };
+            if is_lost(received)? {
+                ended.clear();
+                return Ok(None);
             }
+            ended.extend(messages(buffer).filter_map(|message| read(&message)));
         }
-        Ok(Some(ended))
+        Ok(Some(std::mem::take(ended)))
+    }
+}
+
+fn is_lost(received: io::Result<()>) -> Result<bool> {
+    match received {
+        Ok(()) => Ok(false),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => Ok(true),
+        Err(error) => Err(error).context("receiving from netlink"),
     }
 }
 

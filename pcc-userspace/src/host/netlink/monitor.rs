@@ -12,7 +12,7 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use rustix::io::Errno;
 
 use super::neighbours::Neighbours;
-use super::{Netlink, RECEIVE_BYTES, enlarge_queue, messages, read};
+use super::{Netlink, QUEUE_BYTES, RECEIVE_BYTES, enlarge_queue, messages, read};
 use crate::ruleset;
 
 /// What changed on the host.
@@ -167,7 +167,7 @@ impl Watch {
             Ok::<_, io::Error>(socket)
         };
         let socket = prepare().context("watching the host by netlink")?;
-        enlarge_queue(socket.socket_ref());
+        enlarge_queue(socket.socket_ref(), QUEUE_BYTES);
         Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BYTES) })
     }
 
