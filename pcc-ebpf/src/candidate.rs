@@ -119,7 +119,7 @@ fn transport<P: Packet + ?Sized, A>(
     if end > frame || end < frame && frame > SHORTEST_FRAME {
         return None;
     }
-    let room = network.length.wrapping_sub(network.header);
+    let room = network.length.checked_sub(network.header)?;
     let offset = offset + network.header as usize;
     let (ports, stage, header, seal);
     if network.protocol == protocol::UDP {

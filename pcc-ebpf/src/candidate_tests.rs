@@ -118,6 +118,10 @@ fn what_is_odd_is_left_to_the_stack() {
     let mut frame = udp4();
     frame[24] ^= 1;
     assert_eq!(read4(&frame), None, "a wrong checksum of the header");
+    let mut frame = tcp4(0x10);
+    frame[17] = 19;
+    finish(&mut frame);
+    assert_eq!(read4(&frame[..54]), None, "shorter than its own header");
     for header in [0x40, 0xf0] {
         let mut frame = tcp4(0x10);
         frame[46] = header;

@@ -59,8 +59,9 @@ pub struct Shot {
     pub ip_checksum: Checksum,
     pub checksum: Checksum,
     pub destination: Destination,
-    /// Bytes behind the packet, and how many are missing at its end.
+    /// Bytes behind the packet.
     pub padding: usize,
+    /// How many are missing at its end instead.
     pub missing: usize,
 }
 
@@ -142,8 +143,10 @@ impl Shot {
             }
             return two;
         }
-        frame.truncate((frame.len() - self.missing.min(frame.len())).max(14));
-        frame.resize(frame.len() + self.padding, 0xee);
+        if self.missing == 0 {
+            frame.resize(frame.len() + self.padding, 0xee);
+        }
+        frame.truncate(frame.len().saturating_sub(self.missing).max(14));
         vec![frame]
     }
 

@@ -203,6 +203,8 @@ fn prepare(lab: &Lab) {
         let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
         router.ip(&format!("neigh replace {address} lladdr {mac} dev {device} nud permanent"));
     }
+    // The host behind the uplink is silent.
+    lab.isp(1).namespace().ip_batch(&format!("route add blackhole {}\nroute add blackhole {}\n", SERVER.0, SERVER.1));
     router.set_sysctls(&[
         ("net/ipv4/icmp_ratemask", "0"),
         ("net/ipv6/icmp/ratemask", "127"),
