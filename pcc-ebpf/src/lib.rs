@@ -45,3 +45,4 @@ pub mod own;
 pub mod packet;
 pub mod peer;
 pub mod policy;
+pub mod traffic;

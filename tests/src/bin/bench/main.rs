@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod fail_over;
 mod idle;
 mod soak;
+mod throughput;
 
 /// Measures pcc in a lab of network namespaces. Progress goes to stderr, the result to stdout.
 ///
@@ -16,11 +17,15 @@ mod soak;
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    throughput: throughput::Options,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// What a packet costs, beside other ways to do it; the default.
+    Throughput(throughput::Options),
     /// How long new connections suffer when an uplink fails, in several ways, and how soon loss is noticed.
     FailOver(fail_over::Options),
     /// What the controller takes with eight uplinks and nothing to do but to probe three targets of each.
@@ -30,7 +35,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let kept = match Arguments::parse().command {
+    let arguments = Arguments::parse();
+    let kept = match arguments.command.unwrap_or(Command::Throughput(arguments.throughput)) {
+        Command::Throughput(options) => throughput::run(&options),
         Command::FailOver(options) => fail_over::run(&options),
         Command::Idle(options) => idle::run(&options),
         Command::Soak(options) => soak::run(&options),
