@@ -47,11 +47,13 @@ pub fn ensure(scope: Scope) -> Result<()> {
 const LINKER_VERSION: &str = "0.13.0";
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(Scope, &str, &str); 12] = [
+const PROGRAMS: [(Scope, &str, &str); 14] = [
     (Scope::Run, "ip", "iproute2"),
     (Scope::Run, "nft", "nftables"),
     (Scope::Test, "bpftool", "bpftool"),
     (Scope::Test, "conntrack", "conntrack"),
+    (Scope::Test, "ethtool", "ethtool"),
+    (Scope::Test, "iptables", "iptables"),
     (Scope::Test, "iperf3", "iperf3"),
     (Scope::Test, "ping", "iputils-ping"),
     (Scope::Test, "tc", "iproute2"),

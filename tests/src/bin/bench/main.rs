@@ -14,7 +14,7 @@ mod throughput;
 ///
 /// Exit status: 0 if no goal was missed, 1 if one was, 2 wrong usage.
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::process::Command;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tests::lab::process;
 
 /// A way for packets from the LAN to the uplinks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Candidate {
     /// No way at all: the frames end at the router's LAN device.
@@ -49,21 +50,6 @@ impl Candidate {
         let help = Command::new(process::binary()).args(["run", "--help"]).output();
         let knows = help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--fast-path"));
         Self::ALL.into_iter().filter(|it| knows || !matches!(it, Self::PccTc | Self::PccXdp)).collect()
-    }
-
-    /// The word that `--only` takes.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Generator => "generator",
-            Self::Plain => "plain",
-            Self::Nftables => "nftables",
-            Self::Iptables => "iptables",
-            Self::Ecmp => "ecmp",
-            Self::PccOff => "off",
-            Self::PccTc => "tc",
-            Self::PccXdp => "xdp",
-            Self::Redirect => "redirect",
-        }
     }
 
     /// What `--fast-path` takes, where it is pcc.

@@ -16,6 +16,14 @@ pub fn forwarding(router: &Namespace) {
     router.set_sysctls(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")]);
 }
 
+/// The router only forwards: ISPs know the way to the LAN, as nothing is translated.
+pub fn plain(lab: &Lab) {
+    for isp in lab.isps() {
+        let (v4, v6) = (isp.link.router4, isp.link.router6);
+        isp.namespace().ip_batch(&format!("route add 192.0.2.0/24 via {v4}\nroute add 2001:db8:a::/64 via {v6}\n"));
+    }
+}
+
 /// RouterOS's recipe: what comes in new is marked, by the uplink or by the hash; the LAN's packets get the routing mark
 /// of their connection.
 pub fn nftables(lab: &Lab) {
@@ -66,10 +74,7 @@ pub fn iptables(lab: &Lab) {
 pub fn ecmp(lab: &Lab) {
     let router = lab.router();
     router.nft(MASQUERADE);
-    router.set_sysctls(&[
-        ("net/ipv4/fib_multipath_hash_policy", "1"),
-        ("net/ipv6/fib_multipath_hash_policy", "1"),
-    ]);
+    router.set_sysctls(&[("net/ipv4/fib_multipath_hash_policy", "1"), ("net/ipv6/fib_multipath_hash_policy", "1")]);
     let hops = |family: Family| {
         let hop = |isp: &tests::lab::Isp| match family {
             Family::V4 => format!("nexthop via {} dev {}", isp.link.gateway4, isp.device),
