@@ -1,4 +1,4 @@
-//! Builds the kernel programs and leaves them as `$OUT_DIR/pcc-ebpf`.
+//! Builds the kernel programs and leaves them as `$OUT_DIR/pcc-ebpf`, and those of the bench as `$OUT_DIR/pcc-traffic`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +27,9 @@ fn main() -> Result<()> {
     aya_build::build_ebpf(
         [Package { name: "pcc-ebpf", root_dir: &root.to_string_lossy(), ..Package::default() }],
         Toolchain::Custom(&toolchain.to_string_lossy()),
-    )
+    )?;
+    println!("cargo::metadata=objects={}", env::var("OUT_DIR")?);
+    Ok(())
 }
 
 /// The sysroot of the toolchain that is building us, or Debian's, whichever has the library source.

@@ -47,3 +47,4 @@ pub mod packet;
 pub mod peer;
 pub mod policy;
 pub mod shortcut;
+pub mod traffic;

@@ -93,6 +93,11 @@ impl Namespace {
         succeed(&mut self.command("nft", ["-f", "-"]), script);
     }
 
+    /// Runs `program` inside with `script` as its standard input. Panics as [`Self::exec`].
+    pub fn feed(&self, program: &str, args: &[&str], script: &str) -> String {
+        succeed(&mut self.command(program, args), script)
+    }
+
     /// The value of `/proc/sys/<key>` inside, without its line end. `key` is written with slashes.
     ///
     /// # Errors

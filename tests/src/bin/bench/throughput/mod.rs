@@ -1,0 +1,200 @@
+//! What a packet costs: every candidate in turn, round by round, on one processor.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+mod baseline;
+mod bulk;
+mod candidate;
+mod case;
+mod goals;
+mod limits;
+mod machine;
+mod memory;
+mod plan;
+mod programs;
+mod recipes;
+mod report;
+mod stand;
+mod stats;
+mod svg;
+mod table;
+mod traffic;
+mod under_load;
+
+use candidate::Candidate;
+use case::{Case, Family};
+use limits::Limits;
+use machine::Machine;
+use memory::Memory;
+use plan::{Plan, rotated};
+use report::{Report, Timed};
+use stand::{Room, Stand};
+
+#[derive(Args)]
+pub struct Options {
+    /// At most three minutes: 64-byte frames of 1,000 flows, new connections, one TCP stream.
+    ///
+    /// Without it everything is measured, which takes about half an hour.
+    #[arg(long)]
+    quick: bool,
+    /// Rounds, each of which measures every candidate once; 3 with `--quick`, else 5.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20))]
+    rounds: Option<u32>,
+    /// Only these candidates, separated by commas; the generator alone is always measured.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "CANDIDATES")]
+    only: Vec<Candidate>,
+    /// Only the cases whose names contain TEXT: `1M flows`, `IPv6`, `TCP`.
+    #[arg(long, value_name = "TEXT")]
+    case: Option<String>,
+    /// Writes all figures to FILE.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draws what a 64-byte frame costs as bars.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Keeps the figures for `--baseline`; the same as `--json`.
+    #[arg(long, value_name = "FILE")]
+    save_baseline: Option<PathBuf>,
+    /// Prints what is slower than in FILE by more than rounds differ; exit status 1 if anything is.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+}
+
+/// Runs of a figure that failed, before it is given up: others on the machine can take the processor away.
+const TRIES: u32 = 3;
+/// Connections that are there before those that are opened to be counted.
+const KNOWN: u32 = 1_000_000;
+/// What a TCP transfer takes.
+const TRANSFER: Duration = Duration::from_millis(1_000);
+
+pub fn run(options: &Options) -> bool {
+    perform(options).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        false
+    })
+}
+
+fn perform(options: &Options) -> Result<bool> {
+    let earlier = options.baseline.as_deref().map(read).transpose()?;
+    let plan =
+        if options.quick { Plan::quick(options.rounds.unwrap_or(3)) } else { Plan::full(options.rounds.unwrap_or(5)) };
+    let wanted = |it: &Candidate| options.only.is_empty() || *it == Candidate::Generator || options.only.contains(it);
+    let candidates: Vec<_> = Candidate::available().into_iter().filter(wanted).collect();
+    let report = measure(&plan, &candidates)?;
+    let goals = goals::judge(&report);
+    print!("{}", table::render(&report, &goals));
+    for file in options.json.iter().chain(&options.save_baseline) {
+        write(file, &serde_json::to_string_pretty(&report)?)?;
+    }
+    if let Some(file) = &options.svg {
+        write(file, &svg::draw(&report, Case::small(Family::V4)))?;
+    }
+    let mut kept = goals.iter().all(|goal| goal.is_reached() != Some(false));
+    if let Some(earlier) = earlier {
+        kept &= compare(&earlier, &report);
+    }
+    Ok(kept)
+}
+
+fn measure(plan: &Plan, candidates: &[Candidate]) -> Result<Report> {
+    stand::keep_off()?;
+    let _limits = plan.is_large.then(Limits::raise).transpose()?;
+    let room = if plan.is_large {
+        // Both directions of a million connections, and what LRU maps need to find something to forget.
+        Room { flows: 1 << 21, shortcuts: 5 << 19 }
+    } else {
+        Room { flows: 1 << 16, shortcuts: 1 << 16 }
+    };
+    let mut stands = Vec::new();
+    for candidate in candidates {
+        eprintln!("{candidate}: setting up");
+        stands.push(Stand::new(*candidate, room)?);
+    }
+    let mut report = Report::new(Machine::here());
+    for round in 0..plan.rounds {
+        for (case, _) in plan.cases.iter().filter(|(_, rounds)| round < *rounds) {
+            for place in rotated(stands.len(), round) {
+                let stand = &mut stands[place];
+                if let Some(figure) = figure(stand, *case, round, plan)? {
+                    let candidate = stand.candidate;
+                    eprintln!("round {}, {case}, {candidate}: {figure:.2} {}", round + 1, case.unit());
+                    report.add(*case, candidate, figure);
+                }
+            }
+        }
+    }
+    for stand in &mut stands {
+        let Some(pcc) = &stand.pcc else { continue };
+        report.memory = Some(Memory::of(pcc.id())?);
+        for timed in programs::measure(stand)? {
+            if report.programs.iter().all(|known| known.name != timed.name) {
+                report.programs.push(timed);
+            }
+        }
+        report.fail_over.push(Timed { name: stand.candidate.to_string(), figure: under_load::fail_over(stand)? });
+    }
+    Ok(report)
+}
+
+/// The figure of one round; `None` where the case says nothing about the candidate.
+fn figure(stand: &mut Stand, case: Case, round: u32, plan: &Plan) -> Result<Option<f64>> {
+    for tried in 1.. {
+        match try_figure(stand, case, round, plan) {
+            Err(error) if tried < TRIES => eprintln!("{error:#}; once more"),
+            result => return result,
+        }
+    }
+    Ok(None)
+}
+
+fn try_figure(stand: &mut Stand, case: Case, round: u32, plan: &Plan) -> Result<Option<f64>> {
+    Ok(Some(match case {
+        Case::Packets(packets) => {
+            stand.warm_up(&packets, 0, packets.flows)?;
+            let cost = stand.cost(&packets, plan.time)?;
+            if packets.flows > 1_000 {
+                stand.forget();
+            }
+            cost
+        }
+        Case::Connections(family) if stand.candidate.tracks() => {
+            let first = KNOWN + round * plan.new;
+            let cost = stand.cost_of_new(family, first, first + plan.new);
+            stand.forget();
+            1e9 / cost?
+        }
+        Case::Bulk { streams, offloads } if stand.candidate.carries_sockets(offloads) => {
+            bulk::measure(stand, streams, offloads, TRANSFER)?
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn compare(earlier: &Report, report: &Report) -> bool {
+    if earlier.machine != report.machine {
+        println!("\nThe baseline is of another machine: {}.", earlier.machine);
+    }
+    let slower = baseline::slower(earlier, report);
+    if slower.is_empty() {
+        println!("\nNothing is slower than in the baseline by more than rounds differ.");
+    }
+    for it in &slower {
+        println!("slower: {it}");
+    }
+    slower.is_empty()
+}
+
+fn read(file: &Path) -> Result<Report> {
+    let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no report of this bench", file.display()))
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    ensure!(!file.is_dir(), "{} is a folder", file.display());
+    fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+}
