@@ -106,7 +106,7 @@ fn set_offloads(stand: &Stand, on: bool) {
         features(lab.router(), device, &OFFLOADS, on);
         features(lab.router(), device, &["gro"], on);
     }
-    for end in lab.isps().iter().map(|isp| isp.namespace()).chain([lab.client().namespace()]) {
+    for end in lab.isps().iter().map(tests::lab::Isp::namespace).chain([lab.client().namespace()]) {
         features(end, "eth0", &OFFLOADS, on);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::candidate::Candidate::{self, Nftables, PccOff, PccTc, PccXdp, Redirect};
 use super::case::{Case, Family};
+use super::memory::Memory;
 use super::report::Report;
 use super::stats::{Spread, differences, ratios};
 
@@ -45,7 +46,7 @@ pub fn judge(report: &Report) -> Vec<Goal> {
         |case, one: Candidate, other: Candidate| Some(ratios(report.rounds(case, one)?, report.rounds(case, other)?));
     let across = |one, other| Some(ratios(&net(one, PccXdp)?, &net(other, PccXdp)?));
     let more = || Some(differences(report.rounds(small, PccXdp)?, report.rounds(small, Redirect)?));
-    let maps = report.memory.as_ref().and_then(|memory| memory.of_a_million()).map(|bytes| vec![bytes / 1e6]);
+    let maps = report.memory.as_ref().and_then(Memory::of_a_million).map(|bytes| vec![bytes / 1e6]);
 
     let (least, most) = (Bound::AtLeast, Bound::AtMost);
     let mut goals = Vec::new();

@@ -81,8 +81,12 @@ pub fn run(options: &Options) -> bool {
 
 fn perform(options: &Options) -> Result<bool> {
     let earlier = options.baseline.as_deref().map(read).transpose()?;
-    let plan =
+    let mut plan =
         if options.quick { Plan::quick(options.rounds.unwrap_or(3)) } else { Plan::full(options.rounds.unwrap_or(5)) };
+    if let Some(text) = &options.case {
+        plan.cases.retain(|(case, _)| case.to_string().contains(text.as_str()));
+        ensure!(!plan.cases.is_empty(), "no case has a name with `{text}`");
+    }
     let wanted = |it: &Candidate| options.only.is_empty() || *it == Candidate::Generator || options.only.contains(it);
     let candidates: Vec<_> = Candidate::available().into_iter().filter(wanted).collect();
     let report = measure(&plan, &candidates)?;

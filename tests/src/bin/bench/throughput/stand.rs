@@ -1,7 +1,7 @@
 //! One candidate, set up in a lab of its own: idle it costs nothing, so that candidates can take turns.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::xdp::XdpLink;
@@ -134,8 +134,7 @@ impl Stand {
     pub fn cost(&mut self, packets: &Packets, time: Duration) -> Result<f64> {
         self.traffic.order(packets, 0, packets.flows, false)?;
         let (counts, took) = self.send(ESTIMATE)?;
-        self.each(&counts, took)?;
-        let frames = time.as_secs_f64() / took.as_secs_f64() * f64::from(ESTIMATE);
+        let frames = time.as_nanos() as f64 / self.each(&counts, took)?;
         // The middle one of several pieces is what it costs while nobody else disturbs. With many flows pieces differ by
         // themselves.
         let pieces = if packets.flows > 1_000 { 1 } else { PIECES };
@@ -165,7 +164,8 @@ impl Stand {
         }
     }
 
-    fn each(&self, counts: &Counts, took: Duration) -> Result<f64> {
+    /// Nanoseconds for each packet that came through, where each that was sent took `took`.
+    fn each(&self, counts: &Counts, took: f64) -> Result<f64> {
         let lost = counts.sent.saturating_sub(counts.through());
         ensure!(
             counts.sent > 0 && lost * 100_000 <= LOST * counts.sent.max(10_000),
@@ -173,27 +173,18 @@ impl Stand {
             self.candidate,
             counts.sent
         );
-        Ok(took.as_nanos() as f64 / counts.through() as f64)
+        Ok(took * counts.sent as f64 / counts.through() as f64)
     }
 
-    /// Sends on the processor that is measured, and tells what became of it and how long it took.
-    fn send(&self, frames: u32) -> Result<(Counts, Duration)> {
+    /// Sends on the processor that is measured, and tells what became of it and how many nanoseconds each frame took.
+    fn send(&self, frames: u32) -> Result<(Counts, f64)> {
         let before = self.traffic.counts()?;
-        let took = self.lab.client().namespace().run(|| -> Result<Duration> {
+        let took = self.lab.client().namespace().run(|| {
             pin(measured()?)?;
-            let (start, waited) = (Instant::now(), waited()?);
-            self.traffic.send(frames)?;
-            Ok(start.elapsed().saturating_sub(self::waited()? - waited))
+            self.traffic.send(frames)
         })?;
         Ok((self.traffic.counts()?.since(&before), took))
     }
-}
-
-/// How long the calling thread has waited for its processor while others had it.
-fn waited() -> Result<Duration> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").context("asking how long the thread has waited")?;
-    let nanoseconds = text.split_whitespace().nth(1).and_then(|text| text.parse().ok());
-    Ok(Duration::from_nanos(nanoseconds.context("/proc/thread-self/schedstat has no second field")?))
 }
 
 /// The processor that is measured: the last one.
