@@ -147,8 +147,8 @@ pub struct Flow {
     /// [`Uplink::generation`] at the time of the decision, or [`Settings::rules_generation`]; another value makes the entry
     /// stale.
     pub generation: u32,
-    /// 0: tentative, chosen by the hash. 1: confirmed by a packet whose connection carried our mark. Where RouterOS rules
-    /// decide, bits of [`knowledge`], and above them the number of the device.
+    /// 0: tentative, chosen by the hash. 1: confirmed by a packet whose connection carried our mark. 2: likewise, and the
+    /// connection is being closed, so that conntrack must see the rest of it. Where RouterOS rules decide, bits of [`knowledge`], and above them the number of the device.
     pub confirmed: u32,
     /// Seconds of the coarse monotonic clock when a packet last used the entry.
     pub last_seen: u32,

@@ -8,7 +8,7 @@ use pcc_ebpf::abi::{
     Beat, Counter, Device, Flow, FlowKey, IPV4, Member4, Member6, Peer, PeerKey, Policy, STEPS, Settings, Step, Sticky,
     StickyKey, Traffic, Uplink, policy_index, pulse_index,
 };
-use pcc_ebpf::classify::Tables;
+use pcc_ebpf::classify::{ENDING, Tables};
 use pcc_ebpf::mangle::{self, Facts, Rules, Walk};
 use pcc_ebpf::packet::{Headers, Packet};
 use pcc_ebpf::peer::{Peers, is_tcp};
@@ -305,6 +305,15 @@ pub fn refresh(key: &FlowKey, now: u32) {
     if let Some(flow) = maps::FLOWS.get_ptr_mut(key) {
         // SAFETY: the pointer comes from the map; a word-sized store that races leaves one of two recent times.
         unsafe { (*flow).last_seen = now };
+    }
+}
+
+/// Notes that the connection of a flow is being closed.
+#[inline(always)]
+pub fn end(key: &FlowKey) {
+    if let Some(flow) = maps::FLOWS.get_ptr_mut(key) {
+        // SAFETY: as in `refresh`; a flow that is taken for one that ends takes no shortcut.
+        unsafe { (*flow).confirmed = ENDING };
     }
 }
 

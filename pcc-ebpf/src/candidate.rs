@@ -33,10 +33,10 @@ pub struct Candidate<A> {
 /// What a packet does to its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// SYN or RST: nothing that is known of its flow holds any longer.
-    Breaks,
-    /// FIN, or flags that no sender uses.
-    Ends,
+    /// SYN, FIN or RST: the connection is another one from now on, or ends.
+    Turns,
+    /// Flags that no sender uses.
+    Odd,
     /// It goes on.
     Goes,
 }
@@ -163,12 +163,12 @@ const fn tcp_stage(flags: u32) -> Stage {
     const RST: u32 = 4;
     const ACK: u32 = 16;
     const FIN: u32 = 1;
-    if flags & (SYN | RST) != 0 {
-        Stage::Breaks
-    } else if flags & (FIN | ACK) == ACK {
+    if flags & (SYN | FIN | RST) != 0 {
+        Stage::Turns
+    } else if flags & ACK != 0 {
         Stage::Goes
     } else {
-        Stage::Ends
+        Stage::Odd
     }
 }
 

@@ -227,6 +227,9 @@ pub fn learn<T: Tables>(tables: &T, settings: &Settings, mark: u32, answered: &F
     }
     match tables.flow(answered) {
         Some(flow) if flow.uplink == id && flow.generation == uplink.generation => {
+            if flow.confirmed == ENDING {
+                return Lesson::Nothing;
+            }
             if flow.confirmed == 1 {
                 return Lesson::Known;
             }
@@ -235,6 +238,17 @@ pub fn learn<T: Tables>(tables: &T, settings: &Settings, mark: u32, answered: &F
         Some(_) => Lesson::Remember(remember(id, &uplink, true, now), Counter::Corrected),
         None => Lesson::Remember(remember(id, &uplink, true, now), Counter::Confirmed),
     }
+}
+
+/// [`Flow::confirmed`] of a connection that is being closed.
+pub const ENDING: u32 = 2;
+
+/// A TCP segment with FIN or RST.
+#[inline(always)]
+pub const fn closes(headers: &Headers) -> bool {
+    const FIN: u32 = 1;
+    const RST: u32 = 4;
+    headers.details.tcp_flags & (FIN | RST) != 0
 }
 
 /// An entry holds while its uplink's generation does; one that is not TCP also needs to be in use, so that a phone or

@@ -6,7 +6,7 @@ use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
 use pcc_ebpf::abi::device::GIVES;
 use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
-use pcc_ebpf::classify::{Lesson, Recall, Tables, learn, recall};
+use pcc_ebpf::classify::{Lesson, Recall, Tables, closes, learn, recall};
 use pcc_ebpf::mangle::{self, Walk};
 use pcc_ebpf::packet::{Headers, Unread, parse};
 use pcc_ebpf::peer::{answer, ask};
@@ -141,7 +141,7 @@ fn learn_answer(ctx: &TcContext, settings: &Settings, device: &Device) -> bool {
         return false;
     }
     let answered = headers.key.reversed();
-    match learn(&Maps, settings, access::mark(ctx), &answered, access::now()) {
+    let is_known = match learn(&Maps, settings, access::mark(ctx), &answered, access::now()) {
         Lesson::Remember(flow, counter) => {
             access::remember(&answered, &flow);
             access::count(counter);
@@ -149,7 +149,12 @@ fn learn_answer(ctx: &TcContext, settings: &Settings, device: &Device) -> bool {
             false
         }
         lesson => lesson == Lesson::Known,
+    };
+    if closes(&headers) {
+        access::end(&answered);
+        return false;
     }
+    is_known
 }
 
 /// Notes that an address was asked.
@@ -206,6 +211,9 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, device: &Device, headers: 
             access::count(Counter::CacheHit);
             if refresh {
                 access::refresh(&headers.key, now);
+            }
+            if closes(headers) {
+                access::end(&headers.key);
             }
         }
         Recall::Unknown => {

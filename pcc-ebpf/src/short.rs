@@ -188,7 +188,7 @@ fn redirect<A: Family>(ctx: &XdpContext, frame: u32, packet: &Candidate<A>) -> O
 #[inline(always)]
 fn go_on<A: Family>(ctx: &TcContext, device: &Device, offset: usize, packet: &Candidate<A>) -> Option<i32> {
     let key = ShortcutKey::of(packet, access::ifindex(ctx));
-    if packet.stage == Stage::Breaks {
+    if packet.stage == Stage::Turns {
         forget(&key);
         return None;
     }

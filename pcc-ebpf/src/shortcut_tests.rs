@@ -135,7 +135,7 @@ fn only_what_the_stack_sent_on_alike_takes_it() {
     assert!(!suits(&shortcut, &packet, 33), "larger than what went through");
     assert!(!suits(&shortcut, &Candidate { ttl: 1, ..packet }, 32));
     assert!(!suits(&shortcut, &Candidate { tos: 0, ..packet }, 32));
-    assert!(!suits(&shortcut, &Candidate { stage: Stage::Ends, ..packet }, 32));
+    assert!(!suits(&shortcut, &Candidate { stage: Stage::Turns, ..packet }, 32));
     assert_eq!(size(&packet, 1400), 1428);
 }
 

@@ -13,7 +13,7 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 /// Where it does not: the lease of such a firewall, and time to notice.
 const LEASE: Duration = Duration::from_millis(2500);
 /// How long an exchange waits for its answer.
-const ANSWER: Duration = Duration::from_millis(200);
+const ANSWER: Duration = Duration::from_millis(400);
 /// How long nothing may pass afterwards.
 const SILENCE: Duration = Duration::from_secs(4);
 

@@ -61,11 +61,22 @@ fn assert_as_before(lab: &Lab, before: &HostState, objects: &BpfObjects) {
     assert_eq!(marked_connections(lab.router(), OURS), Vec::<String>::new());
 }
 
+/// Programs and places in tc: two programs each on the LAN device and on both uplinks, loaded once a name, and the one that takes
+/// shortcuts on all of them.
+fn attached() -> (usize, usize) {
+    (4 + shortcuts(), 6 + 3 * shortcuts())
+}
+
+/// Programs that take shortcuts at ingress of a device.
+fn shortcuts() -> usize {
+    usize::from(std::env::var("PCC_FAST_PATH").as_deref() != Ok("off"))
+}
+
 fn assert_present(lab: &Lab, before: &HostState) -> BpfObjects {
     let objects = BpfObjects::attached(lab.router());
-    // Two programs each on the LAN device and on both uplinks, loaded once a name.
-    let links = if tcx(lab).is_some() { 6 } else { 0 };
-    assert_eq!((objects.programs.len(), objects.places.len(), objects.links.len()), (4, 6, links));
+    let links = if tcx(lab).is_some() { attached().1 } else { 0 };
+    let expected = (attached().0, attached().1, links);
+    assert_eq!((objects.programs.len(), objects.places.len(), objects.links.len()), expected);
     // One map belongs to the programs of sockets, which are on no device.
     assert_eq!(our_maps(&objects).len(), pcc_ebpf::abi::map::ALL.len() - 1, "{:?}", objects.maps);
     assert_ne!(HostState::diff(before, &lab.host_state()), "");
@@ -136,9 +147,10 @@ fn a_killed_controller_stops_no_traffic_and_the_next_one_adopts_it() {
         pcc.wait_for("adopted", READY);
         let now = BpfObjects::attached(lab.router());
         assert_eq!(our_maps(&now), our_maps(&objects), "the same maps");
-        assert_eq!((now.programs.len(), now.places.len()), (4, 6), "nothing of the last run is attached any more");
+        assert_eq!((now.programs.len(), now.places.len()), attached(), "nothing of the last run is attached any more");
         // One step from the old program to the new one: no revision without ours.
-        assert_eq!(tcx(&lab), first.map(|(revision, _)| (revision + restart, 1)));
+        let programs = 1 + shortcuts();
+        assert_eq!(tcx(&lab), first.map(|(revision, _)| (revision + restart * programs as u64, programs)));
     }
     let (report, left) = busy.stop();
     assert!(report.faults.is_empty(), "{:?}", report.faults);

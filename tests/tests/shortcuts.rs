@@ -11,7 +11,7 @@ const READY: Duration = Duration::from_secs(60);
 
 fn run(lab: &Lab, mode: &str) -> Pcc {
     let pcc = lab.pcc(&["run", "--wan", &lab.wans(), "--lan", lab.lans(), "--fast-path", mode]);
-    pcc.wait_for("ready", READY);
+    pcc.wait_for("shortcuts last", READY);
     pcc
 }
 

@@ -8,7 +8,7 @@ use pcc_ebpf::abi::{
     BUCKET_SLOTS, Counter, Device, Flow, FlowKey, IPV4, MarkLayout, POLICY_SLOTS, Policy, Settings, Step, Sticky,
     StickyKey, UPLINK_SLOTS, Uplink, policy_index,
 };
-use pcc_ebpf::classify::{HashFields, Lesson, Recall, Tables, learn, recall};
+use pcc_ebpf::classify::{ENDING, HashFields, Lesson, Recall, Tables, closes, learn, recall};
 use pcc_ebpf::flow;
 use pcc_ebpf::mangle::{Facts, Rules, Walk, advance};
 use pcc_ebpf::packet::{Headers, Unread, parse};
@@ -81,6 +81,7 @@ impl Model {
                 if let Some(flow) = self.flows.get_mut(&headers.key).filter(|_| refresh) {
                     flow.last_seen = now;
                 }
+                self.end_if_closed(&headers, &headers.key);
                 (foreign | mark, Counter::CacheHit)
             }
             Recall::Unknown => {
@@ -103,12 +104,22 @@ impl Model {
             headers => headers.ok().filter(|headers| headers.cacheable && headers.key.is_routable())?,
         };
         let answered = headers.key.reversed();
-        match learn(self, &self.settings, mark, &answered, now) {
+        let counter = match learn(self, &self.settings, mark, &answered, now) {
             Lesson::Nothing | Lesson::Known => None,
             Lesson::Remember(flow, reason) => {
                 self.flows.insert(answered, flow);
                 Some(reason)
             }
+        };
+        if mark & self.settings.mark_confirmed != 0 {
+            self.end_if_closed(&headers, &answered);
+        }
+        counter
+    }
+
+    fn end_if_closed(&mut self, headers: &Headers, key: &FlowKey) {
+        if let Some(flow) = self.flows.get_mut(key).filter(|_| closes(headers)) {
+            flow.confirmed = ENDING;
         }
     }
 }

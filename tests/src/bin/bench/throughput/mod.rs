@@ -27,7 +27,7 @@ mod traffic;
 mod under_load;
 
 use candidate::Candidate;
-use case::{Case, Family};
+use case::{Case, Family, Packets};
 use limits::Limits;
 use machine::Machine;
 use memory::Memory;
@@ -69,6 +69,11 @@ pub struct Options {
 const TRIES: u32 = 3;
 /// Connections that are there before those that are opened to be counted.
 const KNOWN: u32 = 1_000_000;
+/// Pieces of the time of one figure.
+const PIECES: u32 = 10;
+/// So many connections all candidates can have at the same time, and need not forget.
+const SHARED: u32 = 100_000;
+const FEW: u32 = 1_000;
 /// What a TCP transfer takes.
 const TRANSFER: Duration = Duration::from_millis(1_000);
 
@@ -122,13 +127,17 @@ fn measure(plan: &Plan, candidates: &[Candidate]) -> Result<Report> {
     let mut report = Report::new(Machine::here());
     for round in 0..plan.rounds {
         for (case, _) in plan.cases.iter().filter(|(_, rounds)| round < *rounds) {
-            for place in rotated(stands.len(), round) {
-                let stand = &mut stands[place];
-                if let Some(figure) = figure(stand, *case, round, plan)? {
-                    let candidate = stand.candidate;
-                    eprintln!("round {}, {case}, {candidate}: {figure:.2} {}", round + 1, case.unit());
-                    report.add(*case, candidate, figure);
-                }
+            let figures = match case {
+                Case::Packets(packets) if packets.flows <= SHARED => costs(&mut stands, packets, round, plan.time)?,
+                _ => rotated(stands.len(), round)
+                    .filter_map(|place| Some((place, figure(&mut stands[place], *case, round, plan).transpose()?)))
+                    .map(|(place, figure)| Ok((place, figure?)))
+                    .collect::<Result<_>>()?,
+            };
+            for (place, figure) in figures {
+                let candidate = stands[place].candidate;
+                eprintln!("round {}, {case}, {candidate}: {figure:.2} {}", round + 1, case.unit());
+                report.add(*case, candidate, figure);
             }
         }
     }
@@ -145,26 +154,53 @@ fn measure(plan: &Plan, candidates: &[Candidate]) -> Result<Report> {
     Ok(report)
 }
 
-/// The figure of one round; `None` where the case says nothing about the candidate.
-fn figure(stand: &mut Stand, case: Case, round: u32, plan: &Plan) -> Result<Option<f64>> {
-    for tried in 1.. {
-        match try_figure(stand, case, round, plan) {
-            Err(error) if tried < TRIES => eprintln!("{error:#}; once more"),
-            result => return result,
+/// What a packet costs each of `stands`, by its place: they take turns with short pieces, and the least of a stand's pieces counts.
+/// Whatever else happens on the machine only adds to it, and a machine that becomes slower does so for all of them.
+fn costs(stands: &mut [Stand], packets: &Packets, round: u32, time: Duration) -> Result<Vec<(usize, f64)>> {
+    let mut frames = Vec::new();
+    for stand in &mut *stands {
+        frames.push(again(|| {
+            stand.warm_up(packets, 0, packets.flows)?;
+            stand.frames(packets, time / PIECES)
+        })?);
+    }
+    let mut least = vec![f64::INFINITY; stands.len()];
+    for piece in 0..PIECES {
+        for place in rotated(stands.len(), round + piece) {
+            let cost = again(|| stands[place].cost(frames[place]))?;
+            least[place] = least[place].min(cost);
         }
     }
-    Ok(None)
+    if packets.flows > FEW {
+        stands.iter().for_each(Stand::forget);
+    }
+    Ok(least.into_iter().enumerate().collect())
+}
+
+/// Does what others on the machine can spoil.
+fn again<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 1..TRIES {
+        match work() {
+            Err(error) => eprintln!("{error:#}; once more"),
+            done => return done,
+        }
+    }
+    work()
+}
+
+/// The figure of one round; `None` where the case says nothing about the candidate.
+fn figure(stand: &mut Stand, case: Case, round: u32, plan: &Plan) -> Result<Option<f64>> {
+    again(|| try_figure(stand, case, round, plan))
 }
 
 fn try_figure(stand: &mut Stand, case: Case, round: u32, plan: &Plan) -> Result<Option<f64>> {
     Ok(Some(match case {
         Case::Packets(packets) => {
             stand.warm_up(&packets, 0, packets.flows)?;
-            let cost = stand.cost(&packets, plan.time)?;
-            if packets.flows > 1_000 {
-                stand.forget();
-            }
-            cost
+            let frames = stand.frames(&packets, plan.time)?;
+            let cost = stand.cost(frames);
+            stand.forget();
+            cost?
         }
         Case::Connections(family) if stand.candidate.tracks() => {
             let first = KNOWN + round * plan.new;

@@ -14,7 +14,6 @@ use tests::lab::{Defaults, Lab, Namespace, Pcc, settings};
 use super::candidate::Candidate;
 use super::case::{Family, Packets};
 use super::recipes;
-use super::stats::Spread;
 use super::traffic::{Counts, Device, Traffic};
 
 /// A candidate that can be measured.
@@ -36,8 +35,6 @@ pub struct Room {
 
 /// Frames that are sent while the time of one is estimated.
 const ESTIMATE: u32 = 20_000;
-/// Pieces of the time of one figure.
-const PIECES: u32 = 9;
 /// Of a hundred thousand frames so many may be lost; with more, a figure would mean nothing.
 const LOST: u64 = 100;
 
@@ -130,20 +127,17 @@ impl Stand {
         Ok(())
     }
 
-    /// Nanoseconds for each packet of connections that are known, sent for about `time`.
-    pub fn cost(&mut self, packets: &Packets, time: Duration) -> Result<f64> {
+    /// Frames of connections that are known which take about `time`; [`Self::cost`] sends the same.
+    pub fn frames(&mut self, packets: &Packets, time: Duration) -> Result<u32> {
         self.traffic.order(packets, 0, packets.flows, false)?;
         let (counts, took) = self.send(ESTIMATE)?;
-        let frames = time.as_nanos() as f64 / self.each(&counts, took)?;
-        // The middle one of several pieces is what it costs while nobody else disturbs. With many flows pieces differ by
-        // themselves.
-        let pieces = if packets.flows > 1_000 { 1 } else { PIECES };
-        let mut costs = Vec::new();
-        for _ in 0..pieces {
-            let (counts, took) = self.send(frames as u32 / pieces)?;
-            costs.push(self.each(&counts, took)?);
-        }
-        Spread::of(&costs).map(|costs| costs.median).context("nothing was sent")
+        Ok((time.as_nanos() as f64 / self.each(&counts, took)?) as u32)
+    }
+
+    /// Nanoseconds for each of `frames` packets.
+    pub fn cost(&mut self, frames: u32) -> Result<f64> {
+        let (counts, took) = self.send(frames)?;
+        self.each(&counts, took)
     }
 
     /// Nanoseconds for each of the packets, all of which open a connection: the flows `first..end`.
