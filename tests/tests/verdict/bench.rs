@@ -30,6 +30,8 @@ pub const WAN1: u32 = 12;
 pub const WAN2: u32 = 13;
 /// A device that nobody declared.
 pub const STRANGER: u32 = 14;
+/// The address of the devices with Ethernet headers, which is that of the packets' destination.
+const MAC: &str = "02:00:00:00:00:01";
 
 const TC_ACT_UNSPEC: u32 = u32::MAX;
 
@@ -73,8 +75,8 @@ pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
     let name = format!("pcc{}-verdict{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let namespace = Namespace::new(&name);
     namespace.ip_batch(&format!(
-        "link add lan index {LAN} type veth peer name bare index {BARE}
-         link add wan1 index {WAN1} type veth peer name wan2 index {WAN2}
+        "link add lan index {LAN} address {MAC} type veth peer name bare index {BARE}
+         link add wan1 index {WAN1} address {MAC} type veth peer name wan2 index {WAN2}
          link add stranger index {STRANGER} type veth peer name other\n"
     ));
     namespace.run(|| work(&mut Bench::new(&name)));
@@ -354,23 +356,41 @@ pub struct Skb {
     /// Where it came in; 0: from the host itself.
     pub ingress: u32,
     pub mark: u32,
+    pub priority: u32,
     pub segments: u32,
+    /// Bytes of data in each of the segments.
+    pub segment: u32,
 }
 
 impl Skb {
     /// `sizeof(struct __sk_buff)`.
-    const LEN: usize = 192;
+    pub const LEN: usize = 192;
 
-    fn bytes(&self) -> [u8; Self::LEN] {
+    pub fn bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        for (offset, value) in [(8, self.mark), (36, self.ingress), (40, self.ifindex), (164, self.segments)] {
+        for (offset, value) in [
+            (8, self.mark),
+            (32, self.priority),
+            (36, self.ingress),
+            (40, self.ifindex),
+            (164, self.segments),
+            (176, self.segment),
+        ] {
             bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
         }
         bytes
     }
 
-    fn mark_in(bytes: &[u8; Self::LEN]) -> u32 {
-        u32::from_ne_bytes([bytes[8], bytes[9], bytes[10], bytes[11]])
+    pub fn mark_in(bytes: &[u8; Self::LEN]) -> u32 {
+        Self::word_in(bytes, 8)
+    }
+
+    pub fn priority_in(bytes: &[u8; Self::LEN]) -> u32 {
+        Self::word_in(bytes, 32)
+    }
+
+    fn word_in(bytes: &[u8; Self::LEN], at: usize) -> u32 {
+        u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
     }
 }
 

@@ -10,6 +10,7 @@ mod model;
 mod peers;
 mod random;
 mod rules;
+mod shortcuts;
 mod sockets;
 mod uplink;
 mod wire;
