@@ -305,7 +305,7 @@ fn agree<A: Family>(bench: &mut Bench, frame: &[u8], draw: &Draw) -> u32 {
                 0 => scene.shortcut.size = scene.shortcut.size.wrapping_sub(port % 3),
                 1 => scene.shortcut.tos = tos.wrapping_add(1),
                 2 => scene.shortcut.generation ^= port,
-                3 => scene.shortcut.leased = scene.shortcut.leased.wrapping_sub(address[0] % 400),
+                3 => scene.shortcut.leased = scene.shortcut.leased.wrapping_sub(address[0] % 2 * 400),
                 _ => scene.shortcut.inbound[0] ^= port & 1,
             }
         }

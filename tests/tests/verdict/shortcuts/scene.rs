@@ -54,7 +54,7 @@ impl Family for u32 {
         is_own.then(|| candidate::ipv4(frame, ETHERNET, frame.len() as u32))?
     }
     fn is_plain(frame: &[u8]) -> bool {
-        frame[12..15] == [0x08, 0x00, 0x45] && frame.len() >= 54
+        frame.len() >= 54 && frame[12..15] == [0x08, 0x00, 0x45]
     }
     fn set_tos(frame: &mut [u8], tos: u8) {
         frame[15] = tos;
@@ -90,7 +90,7 @@ impl Family for [u32; 4] {
         is_own.then(|| candidate::ipv6(frame, ETHERNET, frame.len() as u32))?
     }
     fn is_plain(frame: &[u8]) -> bool {
-        frame[12..14] == [0x86, 0xdd] && frame[14] >> 4 == 6 && frame.len() >= 74
+        frame.len() >= 74 && frame[12..14] == [0x86, 0xdd] && frame[14] >> 4 == 6
     }
     fn set_tos(frame: &mut [u8], tos: u8) {
         frame[14] = 0x60 | tos >> 4;
