@@ -105,7 +105,7 @@ pub enum Destination {
 
 impl Shot {
     /// A sound packet from the client.
-    pub const fn plain(_: &Flow, payload: usize) -> Self {
+    pub const fn plain(payload: usize) -> Self {
         Self {
             outward: true,
             number: 0,
@@ -215,7 +215,6 @@ impl Shot {
         let (addresses, header) = if flow.ipv6 { (8..40, 40) } else { (12..20, 20) };
         for (in_ip, at, value) in &self.flips {
             let at = if *in_ip { ip + at % header } else { transport + at % 20 };
-            // The kernel takes a TCP header without room for a port as it likes.
             let kept = addresses.contains(&at.wrapping_sub(ip))
                 || (transport..transport + 4).contains(&at)
                 || flow.tcp && (transport + 4..transport + 12).contains(&at)

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tests::packet::Extension;
 
-use crate::frame::{Body, Checksum, Destination, Flow, Shot};
+use crate::frame::{Body, Checksum, Destination, Shot};
 
 /// A connection, what its first packets are like, and what comes afterwards.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct Case {
 pub fn case() -> impl Strategy<Value = Case> {
     let payload = prop_oneof![3 => Just(1300), 1 => 0_usize..1300];
     (any::<bool>(), any::<bool>(), tos(), payload).prop_flat_map(|(ipv6, tcp, tos, payload)| {
-        vec(shot(ipv6, tcp, tos), 1..14).prop_map(move |shots| Case { ipv6, tcp, tos, payload, shots })
+        vec(shot(tos), 1..14).prop_map(move |shots| Case { ipv6, tcp, tos, payload, shots })
     })
 }
 
@@ -69,7 +69,7 @@ fn extension() -> impl Strategy<Value = Extension> {
     ]
 }
 
-fn shot(ipv6: bool, tcp: bool, usual_tos: u8) -> impl Strategy<Value = Shot> {
+fn shot(usual_tos: u8) -> impl Strategy<Value = Shot> {
     let tag = (prop_oneof![Just(ether::VLAN), Just(ether::SERVICE_VLAN)], prop_oneof![Just(0_u16), any::<u16>()]);
     let payload = prop_oneof![3 => 0_usize..40, 2 => 0_usize..1300, 1 => 1300_usize..1440];
     let ttl = prop_oneof![8 => Just(64), 1 => 0_u8..4, 1 => any::<u8>()];
@@ -105,8 +105,7 @@ fn shot(ipv6: bool, tcp: bool, usual_tos: u8) -> impl Strategy<Value = Shot> {
             (ip_checksum, checksum),
             (destination, padding, missing),
         )| {
-            let flow = Flow { ipv6, tcp, port: 0 };
-            let plain = Shot::plain(&flow, payload);
+            let plain = Shot::plain(payload);
             let sound = Shot { outward, body, flags, numbers, tos, ttl, may_fragment, ..plain };
             if matches!(body, Body::Fragments(..)) {
                 return sound;

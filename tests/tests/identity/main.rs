@@ -1,11 +1,7 @@
 //! Nobody outside can tell whether packets took a shortcut: the same random packets, sound and broken, go through a router
 //! without shortcuts, one with those of tc, and one with those of XDP, and what comes out is the same.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "all of it is tests, of which the lints know only the functions"
-)]
+#![expect(clippy::unwrap_used, reason = "all of it is tests, of which the lint knows only the functions")]
 
 mod compare;
 mod frame;

@@ -61,7 +61,7 @@ impl Worlds {
         let port = PORTS.start + (2 * self.connections % (PORTS.end - PORTS.start) as u32) as u16;
         self.connections += 1;
         let flow = Flow { ipv6: case.ipv6, tcp: case.tcp, port };
-        let first = Shot { tos: case.tos, ..Shot::plain(&flow, case.payload) };
+        let first = Shot { tos: case.tos, ..Shot::plain(case.payload) };
         for world in &mut self.worlds {
             world.open(&flow, &first, ROUNDS);
             for (number, shot) in (self.shots..).zip(&case.shots) {

@@ -68,7 +68,7 @@ impl World {
         let client = End::new(lab.client().namespace(), LAN_MAC, CLIENT);
         let server = End::new(lab.isp(1).namespace(), WAN_MAC, SERVER);
         let mut world = Self { mode, lab, pcc, client, server, markers: 0 };
-        world.open(&MARKERS, &Shot::plain(&MARKERS, 100), 4);
+        world.open(&MARKERS, &Shot::plain(100), 4);
         world
     }
 
@@ -130,7 +130,7 @@ impl World {
         for outward in [true, false] {
             self.markers += 1;
             let number = 1000 + self.markers as u32;
-            let shot = Shot { outward, number, ..Shot::plain(&MARKERS, 20) };
+            let shot = Shot { outward, number, ..Shot::plain(20) };
             self.send(&MARKERS, &shot);
             let (end, seen) = self.end(outward, &mut output);
             let deadline = Instant::now() + PATIENCE;
