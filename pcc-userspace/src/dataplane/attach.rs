@@ -114,7 +114,10 @@ impl DataPlane {
                 .and_then(|link| Ok(program.attach_to_link(link)?));
             match replaced {
                 // The pin keeps it attached.
-                Ok(id) => return Ok(drop(program.take_link(id)?)),
+                Ok(id) => {
+                    program.take_link(id)?;
+                    return Ok(());
+                }
                 Err(_) => fs::remove_file(&pin)?,
             }
         }

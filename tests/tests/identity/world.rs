@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender, channel, interfaces};
-use serde_json::Value;
 use tests::lab::{Defaults, Lab, Namespace, PATIENCE, Pcc};
 
 use crate::compare::normal;
@@ -162,14 +161,7 @@ impl World {
 
     /// Packets that took a shortcut in tc and in XDP.
     pub fn taken(&self) -> (u64, u64) {
-        let pin = format!("/sys/fs/bpf/pcc/{}/{}/pcc_traffic", self.lab.instance(), pcc_ebpf::abi::ABI);
-        let dump = self.lab.router().exec("bpftool", ["-j", "map", "dump", "pinned", &pin]);
-        let entries: Vec<Value> = serde_json::from_str(&dump).unwrap();
-        let sum = |field: &str| {
-            let values = entries.iter().flat_map(|entry| entry["formatted"]["values"].as_array().unwrap());
-            values.map(|value| value["value"][field].as_u64().unwrap()).sum()
-        };
-        (sum("shortcuts_tc"), sum("shortcuts_xdp"))
+        self.lab.shortcuts_taken()
     }
 }
 
@@ -178,17 +170,12 @@ const MARKERS: Flow = Flow { ipv6: false, tcp: false, port: 19_999 };
 
 /// Starts `pcc` with the fast path of `mode`.
 fn start(lab: &Lab, mode: Mode) -> Pcc {
-    let (name, hack) = match mode {
-        Mode::Off => ("off", "0"),
-        Mode::Tc => ("tc", "3"),
-        Mode::Xdp => ("xdp", "15"),
+    let name = match mode {
+        Mode::Off => "off",
+        Mode::Tc => "tc",
+        Mode::Xdp => "xdp",
     };
-    let wans = lab.wans();
-    let arguments = ["run", "--wan", &wans, "--lan", lab.lans()];
-    if std::env::var("PCC_HACK").is_ok() {
-        return lab.pcc_with(&arguments, &[("PCC_HACK", hack)]);
-    }
-    lab.pcc(&arguments.into_iter().chain(["--fast-path", name]).collect::<Vec<_>>())
+    lab.pcc(&["run", "--wan", &lab.wans(), "--lan", lab.lans(), "--fast-path", name])
 }
 
 /// Makes the router's answers the same in every lab: what it says does not depend on time, chance, or how much it has said.

@@ -1,7 +1,7 @@
 //! Every kind of packet, whole and cut, on devices with and without Ethernet header; which bucket PCC's hash selects.
 
 use pcc_ebpf::abi::{BUCKETS, Counter, FlowKey, MarkLayout};
-use pcc_ebpf::classify::HashFields;
+use pcc_ebpf::classify::{ENDING, HashFields};
 use pcc_ebpf::packet::ether;
 use tests::packet::{Extension, Packet, Transport, flag};
 
@@ -162,7 +162,8 @@ fn assert_verdict(bench: &mut Bench, device: u32, packet: &Packet, expect: Expec
         let flow = bench.plane.flow(&FlowKey::new(source, destination, packet.protocol())).unwrap();
         assert_eq!(flow, second.flow, "{name}");
         let flow = flow.unwrap();
-        assert_eq!((flow.mark, flow.uplink, flow.confirmed), (layout.of(uplink), uplink, 0), "{name}");
+        let ending = if ["FIN", "RST"].iter().any(|flag| name.contains(flag)) { ENDING } else { 0 };
+        assert_eq!((flow.mark, flow.uplink, flow.confirmed), (layout.of(uplink), uplink, ending), "{name}");
     }
 }
 
