@@ -19,6 +19,11 @@
 //! | *question*, *answer* | the first packets of a connection, out and back ([`peer`]) |
 //! | *peer* | a remote address as one uplink reaches it ([`abi::Peer`]) |
 //! | *pulse* | questions and answers of an uplink ([`abi::Pulse`]) |
+//! | *shortcut* | what the stack does to the packets of one direction of a connection, done without it ([`abi::Shortcut`]) |
+//! | *arrival*, *departure* | a packet before and after the stack, of which a shortcut is learned ([`shortcut`]) |
+//! | *candidate* | a packet that could take a shortcut ([`candidate`]) |
+//! | *lease* | how long a shortcut holds before a packet must go through the stack again ([`abi::Epoch`]) |
+//! | *epoch* | a generation of the shortcuts of an uplink, and their lease ([`abi::Epoch`]) |
 //! | *rule*, *chain*, *connection mark*, *packet mark*, *routing mark* | RouterOS's own words, where its rules decide |
 //! | *step* | a test or an action of compiled rules ([`abi::Step`]) |
 //! | *walk* | a packet's way through the steps ([`mangle::Walk`]) |
@@ -34,6 +39,9 @@
 //! Uplink → LAN: tc ingress of the uplink marks the packet with that uplink, so that reverse-path filters and answers agree;
 //! tc egress of the LAN device sees answers after NAT was undone, marked by conntrack, and confirms or corrects the
 //! flow cache.
+//!
+//! Before all that, tc ingress, or XDP, looks for a shortcut; a packet that has one leaves at once. One that has none and could
+//! is noted, and what it became is learned at egress.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(not(target_arch = "bpf"), forbid(unsafe_op_in_unsafe_fn))]
 

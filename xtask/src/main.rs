@@ -50,6 +50,9 @@ enum Command {
         /// Runs only the tests whose name contains TEXT, without the checks before them
         #[arg(long, value_name = "TEXT")]
         filter: Option<String>,
+        /// Runs every end-to-end test in each mode of the fast path, also those that run in one mode only otherwise
+        #[arg(long, conflicts_with_all = ["filter", "corpus"])]
+        every_mode: bool,
         /// Only runs `pcc check` over the RouterOS scripts in a folder, and fails where a statement is lost
         #[arg(long, value_name = "DIR", conflicts_with = "filter")]
         corpus: Option<PathBuf>,
@@ -61,10 +64,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Measures fail-over, the idle controller, and a line that loses a little, in the lab
+    /// Measures what a packet costs beside other ways to balance, fail-over, the idle controller, and a line that loses a little
     #[command(disable_help_flag = true)]
     Bench {
-        /// Arguments of the bench: `fail-over [--runs N]`, `idle` or `soak`; `--help` lists them
+        /// Arguments of the bench: nothing or `throughput`, `fail-over`, `idle` or `soak`; `--help` lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
@@ -88,7 +91,8 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Build { release } => build::build(build::Profile::new(release))?,
         Command::Run { args } => match run::run(&args)? {},
         Command::Test { corpus: Some(folder), .. } => corpus::corpus(&folder)?,
-        Command::Test { filter, corpus: None } => test::test(filter.as_deref())?,
+        Command::Test { every_mode: true, .. } => test::every_mode()?,
+        Command::Test { filter, corpus: None, .. } => test::test(filter.as_deref())?,
         Command::Lab { args } => match lab::lab(&args)? {},
         Command::Bench { args } => match bench::bench(&args)? {},
         Command::Vm(arguments) => return vm::vm(&arguments),

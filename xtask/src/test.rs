@@ -1,7 +1,9 @@
 //! `cargo xtask test`: format, lints, the kernel object, then every test; `cargo test` does only the last, and
-//! only where the machine is ready and we are root. At the end the lab runs once more on an older kernel.
+//! only where the machine is ready and we are root. The tests end to end run again without the fast path, and some of them
+//! with it in XDP. At the end the lab runs once more on an older kernel.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::AddAssign;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
@@ -11,14 +13,34 @@ use anyhow::{Context as _, Result, bail};
 use crate::build::{self, Profile};
 use crate::{setup, shell, vm};
 
+/// Tests of whole connections, which any mode of the fast path must pass.
+const END_TO_END: [&str; 19] = [
+    "balance",
+    "bad_input",
+    "chaos",
+    "crowd",
+    "events",
+    "explain",
+    "fail_over",
+    "inbound",
+    "lan_side",
+    "life_cycle",
+    "odd_starts",
+    "odd_uplinks",
+    "own_traffic",
+    "passive",
+    "reload",
+    "rules",
+    "scan",
+    "tiers",
+    "world",
+];
+/// Those of them that always run with the fast path in XDP too.
+const IN_XDP: [&str; 6] = ["balance", "fail_over", "inbound", "lan_side", "reload", "world"];
+
 /// The command. Its last line on stdout is `N passed, N failed`.
 pub fn test(filter: Option<&str>) -> Result<()> {
-    if !shell::is_root() {
-        bail!(
-            "the tests make network namespaces and load programs into the kernel, which needs root\n\
-             hint: `sudo -E env \"PATH=$PATH\" cargo xtask test`; `cargo test -p pcc-ebpf` needs no root"
-        );
-    }
+    demand_root()?;
     // The emulated machine runs programs of this one.
     let boots_older_kernel = filter.is_none() && cfg!(target_arch = "x86_64");
     let scope = if boots_older_kernel { setup::Scope::Vm } else { setup::Scope::Test };
@@ -30,7 +52,12 @@ pub fn test(filter: Option<&str>) -> Result<()> {
         })?;
     }
     let pcc = part("pcc and its kernel object", || build::pcc(Profile::Development))?;
-    let mut count = part("tests", || cargo_test(&pcc, filter))?;
+    // On the cables of the lab `auto` takes shortcuts in tc.
+    let mut count = part("tests", || cargo_test(&pcc, &["--workspace"], "", filter))?;
+    if filter.is_none() {
+        count += part("tests without the fast path", || end_to_end(&pcc, &END_TO_END, "off"))?;
+        count += part("tests with the fast path in XDP", || end_to_end(&pcc, &IN_XDP, "xdp"))?;
+    }
     if boots_older_kernel {
         match part("Debian's kernel", vm::smoke) {
             Ok(()) => count.passed += 1,
@@ -40,14 +67,35 @@ pub fn test(filter: Option<&str>) -> Result<()> {
             }
         }
     }
-    println!("{} passed, {} failed", count.passed, count.failed);
-    match (filter, &count) {
-        (_, Count { failed: 1.., .. }) => bail!("{} tests failed", count.failed),
-        (Some(filter), Count { passed: 0, .. }) => bail!("no test's name contains `{filter}`"),
-        (None, Count { ignored: 1.., .. }) => bail!("{} tests are ignored, which hides them", count.ignored),
-        _ if !count.success => bail!("`cargo test` failed"),
-        _ => Ok(()),
+    count.conclude(filter)
+}
+
+/// The tests end to end, in every mode of the fast path.
+pub fn every_mode() -> Result<()> {
+    demand_root()?;
+    part("setup", || setup::ensure(setup::Scope::Test))?;
+    let pcc = part("pcc and its kernel object", || build::pcc(Profile::Development))?;
+    let mut count = Count { success: true, ..Count::default() };
+    for mode in ["off", "tc", "xdp"] {
+        count += part(mode, || end_to_end(&pcc, &END_TO_END, mode))?;
     }
+    count.conclude(None)
+}
+
+fn demand_root() -> Result<()> {
+    if !shell::is_root() {
+        bail!(
+            "the tests make network namespaces and load programs into the kernel, which needs root\n\
+             hint: `sudo -E env \"PATH=$PATH\" cargo xtask test`; `cargo test -p pcc-ebpf` needs no root"
+        );
+    }
+    Ok(())
+}
+
+fn end_to_end(pcc: &Path, tests: &[&str], mode: &str) -> Result<Count> {
+    let targets: Vec<&str> =
+        ["-p", "tests"].into_iter().chain(tests.iter().flat_map(|test| ["--test", test])).collect();
+    cargo_test(pcc, &targets, mode, None)
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -58,7 +106,28 @@ struct Count {
     success: bool,
 }
 
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.success &= other.success;
+    }
+}
+
 impl Count {
+    /// Prints it; an error unless everything passed.
+    fn conclude(&self, filter: Option<&str>) -> Result<()> {
+        println!("{} passed, {} failed", self.passed, self.failed);
+        match (filter, self) {
+            (_, Self { failed: 1.., .. }) => bail!("{} tests failed", self.failed),
+            (Some(filter), Self { passed: 0, .. }) => bail!("no test's name contains `{filter}`"),
+            (None, Self { ignored: 1.., .. }) => bail!("{} tests are ignored, which hides them", self.ignored),
+            _ if !self.success => bail!("`cargo test` failed"),
+            _ => Ok(()),
+        }
+    }
+
     /// Adds one `test result: ok. 3 passed; 0 failed; 0 ignored; …` line; other lines say nothing.
     fn add(&mut self, line: &str) {
         let Some((_, result)) = line.strip_prefix("test result: ").and_then(|result| result.split_once(". ")) else {
@@ -75,11 +144,12 @@ impl Count {
     }
 }
 
-fn cargo_test(pcc: &Path, filter: Option<&str>) -> Result<Count> {
+/// Runs tests with the fast path in `mode`, empty for the default.
+fn cargo_test(pcc: &Path, targets: &[&str], mode: &str, filter: Option<&str>) -> Result<Count> {
     let mut command = shell::cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
+    command.args(["test", "--no-fail-fast"]).args(targets).args(filter);
     // The kernel tests measure time and share one machine.
-    command.env("RUST_TEST_THREADS", "2").env("PCC_BIN", pcc);
+    command.env("RUST_TEST_THREADS", "2").env("PCC_BIN", pcc).env("PCC_FAST_PATH", mode);
     let mut child = command.stdout(Stdio::piped()).spawn().context("starting `cargo test`")?;
     let stdout = child.stdout.take().context("`cargo test` has no output")?;
     let mut count = Count::default();
