@@ -46,10 +46,41 @@ impl Bytes for XdpContext {
     }
 }
 
-/// The linear part of a packet, checked against its end at every read.
-pub struct Linear<'a, C>(pub &'a C);
+/// The linear part of a packet, checked against its end at every read. It holds until a helper changes the packet.
+#[derive(Clone, Copy)]
+pub struct Linear {
+    start: usize,
+    end: usize,
+}
 
-impl<C: Bytes> Linear<'_, C> {
+impl Linear {
+    /// Of the packet that a program runs for.
+    #[inline(always)]
+    pub fn of(ctx: &impl Bytes) -> Self {
+        Self { start: ctx.start(), end: ctx.end() }
+    }
+
+    /// Bytes that can be read.
+    #[inline(always)]
+    pub fn length(&self) -> u32 {
+        (self.end - self.start) as u32
+    }
+
+    /// What is at `offset`.
+    #[inline(always)]
+    pub fn value<T: Copy>(&self, offset: usize) -> Option<T> {
+        self.read(offset)
+    }
+
+    /// Writes to `offset`; `None` past the end.
+    #[inline(always)]
+    pub fn set<T>(&self, offset: usize, value: T) -> Option<()> {
+        let place = self.place(offset)?;
+        // SAFETY: `place` checked that it is inside the packet, which the programs that write may change.
+        unsafe { *place = value };
+        Some(())
+    }
+
     #[inline(always)]
     fn read<T: Copy>(&self, offset: usize) -> Option<T> {
         // SAFETY: every bit pattern of the integer types that `Packet` asks for is valid.
@@ -59,13 +90,13 @@ impl<C: Bytes> Linear<'_, C> {
     /// Where `T` is in the packet.
     #[inline(always)]
     pub fn place<T>(&self, offset: usize) -> Option<*mut T> {
-        let start = self.0.start() + offset;
+        let start = self.start + offset;
         // The check is the one that the verifier demands. The kernel allows unaligned access on the architectures that pcc runs on.
-        if start + size_of::<T>() > self.0.end() { None } else { Some(start as *mut T) }
+        if start + size_of::<T>() > self.end { None } else { Some(start as *mut T) }
     }
 }
 
-impl<C: Bytes> Packet for Linear<'_, C> {
+impl Packet for Linear {
     #[inline(always)]
     fn byte(&self, offset: usize) -> Option<u8> {
         // Two bytes: the compiler turns a check for one into `start >= end`, from which the verifier learns nothing.
@@ -215,21 +246,6 @@ pub fn device(ctx: &TcContext) -> Option<Device> {
 pub fn device_of(ifindex: u32) -> Option<Device> {
     // SAFETY: the map entry is copied at once.
     unsafe { maps::DEVICES.get(ifindex) }.copied()
-}
-
-/// What is at `offset` of the packet.
-#[inline(always)]
-pub fn value<T: Copy>(ctx: &impl Bytes, offset: usize) -> Option<T> {
-    Linear(ctx).read(offset)
-}
-
-/// Writes to `offset` of the packet; `None` past its end.
-#[inline(always)]
-pub fn set<T>(ctx: &impl Bytes, offset: usize, value: T) -> Option<()> {
-    let place = Linear(ctx).place(offset)?;
-    // SAFETY: `place` checked that it is inside the packet, which the programs that write may change.
-    unsafe { *place = value };
-    Some(())
 }
 
 /// The first `bytes` of the packet can be read.

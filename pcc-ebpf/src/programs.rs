@@ -190,10 +190,10 @@ fn headers(ctx: &TcContext, device: &Device) -> Result<Headers, Counter> {
     if access::is_tagged(ctx) {
         return Err(Counter::Vlan);
     }
-    let mut result = parse(&Linear(ctx), device.header_length, access::ether_type(ctx));
+    let mut result = parse(&Linear::of(ctx), device.header_length, access::ether_type(ctx));
     if result == Err(Unread::Short) {
         let _ = ctx.pull_data(ctx.len().min(HEADERS));
-        result = parse(&Linear(ctx), device.header_length, access::ether_type(ctx));
+        result = parse(&Linear::of(ctx), device.header_length, access::ether_type(ctx));
     }
     match result {
         Ok(headers) => Ok(headers),

@@ -8,13 +8,14 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use pcc_ebpf::abi::{Address6, Counter, Device, Epoch, Settings, Shortcut, ShortcutKey, TICK, device, trait_of};
-use pcc_ebpf::candidate::{self, Candidate, IPV4_HEADER, IPV6_HEADER, Stage};
+use pcc_ebpf::candidate::{self, Candidate, IPV4_HEADER, IPV6_HEADER, Stage, fold};
 use pcc_ebpf::packet::{Packet as _, ether, protocol};
 use pcc_ebpf::shortcut::{
-    Address, Arrival, Change, Departure, adjusted, holds, is_undone, leads_alike, learn, lower_ttl, size, suits,
+    Address, Arrival, Change, Departure, adjusted, holds, is_undone, leads_alike, learn, lower_hop_limit, lower_ttl,
+    size, suits,
 };
 
-use crate::access::{self, Bytes, Linear};
+use crate::access::{self, Linear};
 use crate::maps;
 
 const ETHERNET: usize = 14;
@@ -25,14 +26,10 @@ const HEADERS: u32 = 80;
 /// XDP of a device with a native driver: takes shortcuts to devices that take frames.
 #[xdp]
 pub fn pcc_xdp(ctx: XdpContext) -> u32 {
-    let frame = (ctx.data_end() - ctx.data()) as u32;
-    let taken = match Linear(&ctx).half(ETHER_TYPE).map(u16::from_be) {
-        Some(ether::IPV4) => {
-            candidate::ipv4(&Linear(&ctx), ETHERNET, frame).and_then(|packet| redirect(&ctx, frame, &packet))
-        }
-        Some(ether::IPV6) => {
-            candidate::ipv6(&Linear(&ctx), ETHERNET, frame).and_then(|packet| redirect(&ctx, frame, &packet))
-        }
+    let bytes = Linear::of(&ctx);
+    let taken = match bytes.half(ETHER_TYPE).map(u16::from_be) {
+        Some(ether::IPV4) => redirect::<u32>(&ctx, bytes),
+        Some(ether::IPV6) => redirect::<[u32; 4]>(&ctx, bytes),
         _ => None,
     };
     taken.unwrap_or(xdp_action::XDP_PASS)
@@ -61,14 +58,14 @@ fn take(ctx: &TcContext) -> Option<i32> {
             if !access::reach(ctx, offset + IPV4_HEADER + 20) {
                 let _ = ctx.pull_data(ctx.len().min(HEADERS));
             }
-            let packet = candidate::ipv4(&Linear(ctx), offset, ctx.len())?;
+            let packet = candidate::ipv4(&Linear::of(ctx), offset, ctx.len())?;
             go_on(ctx, &device, offset, &packet)
         }
         ether::IPV6 => {
             if !access::reach(ctx, offset + IPV6_HEADER + 20) {
                 let _ = ctx.pull_data(ctx.len().min(HEADERS));
             }
-            let packet = candidate::ipv6(&Linear(ctx), offset, ctx.len())?;
+            let packet = candidate::ipv6(&Linear::of(ctx), offset, ctx.len())?;
             go_on(ctx, &device, offset, &packet)
         }
         _ => None,
@@ -86,7 +83,7 @@ trait Family: Address {
     fn store(key: &ShortcutKey<Self>, shortcut: &Shortcut<Self::Stored>);
     fn forget(key: &ShortcutKey<Self>);
     fn arrival(hash: u32) -> Option<*mut Arrival<Self>>;
-    fn parse<C: Bytes>(ctx: &C, offset: usize, frame: u32) -> Option<Candidate<Self>>;
+    fn parse(bytes: &Linear, offset: usize, frame: u32) -> Option<Candidate<Self>>;
 }
 
 impl Family for u32 {
@@ -113,8 +110,8 @@ impl Family for u32 {
         maps::ARRIVALS4.get_ptr_mut(hash % maps::ARRIVALS as u32)
     }
     #[inline(always)]
-    fn parse<C: Bytes>(ctx: &C, offset: usize, frame: u32) -> Option<Candidate<Self>> {
-        candidate::ipv4(&Linear(ctx), offset, frame)
+    fn parse(bytes: &Linear, offset: usize, frame: u32) -> Option<Candidate<Self>> {
+        candidate::ipv4(bytes, offset, frame)
     }
 }
 
@@ -141,34 +138,36 @@ impl Family for [u32; 4] {
         maps::ARRIVALS6.get_ptr_mut(hash % maps::ARRIVALS as u32)
     }
     #[inline(always)]
-    fn parse<C: Bytes>(ctx: &C, offset: usize, frame: u32) -> Option<Candidate<Self>> {
-        candidate::ipv6(&Linear(ctx), offset, frame)
+    fn parse(bytes: &Linear, offset: usize, frame: u32) -> Option<Candidate<Self>> {
+        candidate::ipv6(bytes, offset, frame)
     }
 }
 
 /// The XDP way of a packet that has an active shortcut.
 #[inline(always)]
-fn redirect<A: Family>(ctx: &XdpContext, frame: u32, packet: &Candidate<A>) -> Option<u32> {
+fn redirect<A: Family>(ctx: &XdpContext, bytes: Linear) -> Option<u32> {
+    let frame = bytes.length();
+    let packet = &A::parse(&bytes, ETHERNET, frame)?;
     // SAFETY: the context is valid for the whole program.
     let key = ShortcutKey::of(packet, unsafe { (*ctx.ctx).ingress_ifindex });
     let entry = A::entry(&key)?;
-    let shortcut = read(entry);
-    let inbound: [u16; 3] = access::value(ctx, 0)?;
+    let shortcut = read(entry, false);
+    let inbound = (bytes.value::<u16>(0)?, bytes.value::<u32>(2)?);
     let holds = shortcut.traits & trait_of::FRAMES != 0
         && holds(&shortcut, &epoch(shortcut.uplink as u32)?, now())
         && suits(&shortcut, packet, packet.length)
-        && inbound == shortcut.inbound
+        && inbound == (shortcut.inbound_begin, shortcut.inbound_end)
         && shortcut.check == key.check();
     if !holds {
         return None;
     }
     let change = Change::of(&shortcut, &key);
-    rewrite::<A, _>(ctx, ETHERNET, &shortcut)?;
+    rewrite::<A>(bytes, ETHERNET, &shortcut, &change)?;
     let checksum = ETHERNET + A::HEADER + checksum_offset(packet.protocol);
-    let place: *mut u16 = Linear(ctx).place(checksum)?;
+    let place: *mut u16 = bytes.place(checksum)?;
     // SAFETY: `place` is inside the packet.
     unsafe { *place = transport_checksum(packet.protocol, *place, &change) };
-    access::set(ctx, 0, shortcut.outbound)?;
+    bytes.set(0, shortcut.outbound)?;
     count(entry, packet.length, 1);
     access::traffic(shortcut.uplink as u32, |traffic| {
         traffic.shortcuts_xdp += 1;
@@ -193,7 +192,7 @@ fn go_on<A: Family>(ctx: &TcContext, device: &Device, offset: usize, packet: &Ca
         return None;
     }
     if let Some(entry) = A::entry(&key) {
-        let shortcut = read(entry);
+        let shortcut = read(entry, true);
         if holds(&shortcut, &epoch(shortcut.uplink as u32)?, now())
             && suits(&shortcut, packet, size(packet, access::segment(ctx)))
             && shortcut.check == key.check()
@@ -227,7 +226,7 @@ fn follow<A: Family>(
         if unsafe { bpf_skb_change_head(skb, ETHERNET as u32, 0) } != 0 {
             return None;
         }
-        access::set(ctx, ETHER_TYPE, A::ETHER_TYPE.to_be());
+        Linear::of(ctx).set(ETHER_TYPE, A::ETHER_TYPE.to_be());
         offset = ETHERNET;
     }
     let checksum = (offset + A::HEADER + checksum_offset(packet.protocol)) as u32;
@@ -236,19 +235,20 @@ fn follow<A: Family>(
     // SAFETY: a helper that checks the offset itself.
     unsafe {
         if change.address != 0 {
-            bpf_l4_csum_replace(skb, checksum, 0, change.address as u64, BPF_F_PSEUDO_HDR as u64 | mangled);
+            bpf_l4_csum_replace(skb, checksum, 0, fold(change.address) as u64, BPF_F_PSEUDO_HDR as u64 | mangled);
         }
         if change.port != 0 {
-            bpf_l4_csum_replace(skb, checksum, 0, change.port as u64, mangled);
+            bpf_l4_csum_replace(skb, checksum, 0, fold(change.port) as u64, mangled);
         }
         if A::HEADER == IPV6_HEADER {
             // IPv6 has no checksum of its own that would balance what changes in its header.
-            bpf_csum_update(skb, pcc_ebpf::shortcut::lower_hop_limit() + change.address);
+            bpf_csum_update(skb, fold(lower_hop_limit() + change.address));
         }
     }
-    rewrite::<A, _>(ctx, offset, shortcut);
+    let packet_now = Linear::of(ctx);
+    rewrite::<A>(packet_now, offset, shortcut, &change);
     if has_header {
-        access::set(ctx, 0, shortcut.outbound);
+        packet_now.set(0, shortcut.outbound);
     }
     access::set_whole_mark(ctx, shortcut.mark);
     access::set_priority(ctx, shortcut.priority);
@@ -267,22 +267,20 @@ fn follow<A: Family>(
 
 /// Changes the IP header, and the port: all but the checksum behind it.
 #[inline(always)]
-fn rewrite<A: Family, C: Bytes>(ctx: &C, offset: usize, shortcut: &Shortcut<A::Stored>) -> Option<()> {
+fn rewrite<A: Family>(bytes: Linear, offset: usize, shortcut: &Shortcut<A::Stored>, change: &Change) -> Option<()> {
     const CHECKSUM: usize = 10;
     let is_source = shortcut.traits & trait_of::SOURCE != 0;
     let (address, port) = if is_source { (A::SOURCE, 0) } else { (A::DESTINATION, 2) };
-    let ttl: *mut [u8; 2] = Linear(ctx).place(offset + A::TTL)?;
+    let ttl: *mut [u8; 2] = bytes.place(offset + A::TTL)?;
     // SAFETY: `ttl` is inside the packet.
     unsafe { (*ttl)[0] -= 1 };
     let new = A::of(shortcut.address);
     if A::HEADER == IPV4_HEADER {
-        let old: A = access::value(ctx, offset + address)?;
-        let change = pcc_ebpf::shortcut::difference(old.sum(), new.sum()) + lower_ttl();
-        let checksum: u16 = access::value(ctx, offset + CHECKSUM)?;
-        access::set(ctx, offset + CHECKSUM, adjusted(checksum, change))?;
+        let checksum: u16 = bytes.value(offset + CHECKSUM)?;
+        bytes.set(offset + CHECKSUM, adjusted(checksum, change.address + lower_ttl()))?;
     }
-    access::set(ctx, offset + address, new)?;
-    access::set(ctx, offset + A::HEADER + port, shortcut.port)
+    bytes.set(offset + address, new)?;
+    bytes.set(offset + A::HEADER + port, shortcut.port)
 }
 
 /// Notes a packet that goes through the stack.
@@ -291,11 +289,17 @@ fn note<A: Family>(ctx: &TcContext, offset: usize, packet: &Candidate<A>, key: &
     let Some(Epoch { generation, .. }) = epoch(0) else { return };
     // SAFETY: a helper that takes the context.
     let hash = unsafe { bpf_get_hash_recalc(ctx.skb.skb) };
-    let inbound = if offset == ETHERNET { access::value(ctx, 0).unwrap_or_default() } else { [0; 3] };
+    let (inbound_begin, inbound_end) = if offset == ETHERNET {
+        (Linear::of(ctx).value(0).unwrap_or_default(), Linear::of(ctx).value(2).unwrap_or_default())
+    } else {
+        (0, 0)
+    };
     if let Some(arrival) = A::arrival(hash) {
         let Candidate { seal, length, tos, ttl, .. } = *packet;
         // SAFETY: the slot belongs to this CPU, and tc programs do not interrupt each other on one.
-        unsafe { *arrival = Arrival { key: *key, hash, generation, seal, length, tos, ttl, inbound } };
+        unsafe {
+            *arrival = Arrival { key: *key, hash, generation, seal, length, tos, ttl, inbound_begin, inbound_end }
+        };
     }
 }
 
@@ -330,13 +334,13 @@ fn learn_from<A: Family>(ctx: &TcContext, settings: &Settings, device: &Device) 
         return;
     }
     let offset = if device.header_length as usize == ETHERNET { ETHERNET } else { 0 };
-    let Some(left) = A::parse(ctx, offset, ctx.len()) else { return };
+    let Some(left) = A::parse(&Linear::of(ctx), offset, ctx.len()) else { return };
     let frames = arrived.shortcuts & device::XDP != 0 && device.shortcuts & device::FRAMES != 0;
     let departure = Departure {
         out: access::ifindex(ctx),
         mark: access::mark(ctx) & !settings.mark_mask,
         priority: access::priority(ctx),
-        outbound: if offset == ETHERNET { access::value(ctx, 0).unwrap_or_default() } else { [0; 6] },
+        outbound: if offset == ETHERNET { Linear::of(ctx).value(0).unwrap_or_default() } else { [0; 3] },
         size: size(&left, access::segment(ctx)),
         traits: if frames { trait_of::FRAMES } else { 0 }
             | if offset == ETHERNET { trait_of::ETHERNET } else { 0 }
@@ -394,16 +398,16 @@ fn keep<A: Family>(key: &ShortcutKey<A>, mut shortcut: Shortcut<A::Stored>, epoc
 #[inline(always)]
 fn forget<A: Family>(key: &ShortcutKey<A>) {
     if let Some(entry) = A::entry(key) {
-        let answers = key.translated(&read(entry)).reversed();
+        let answers = key.translated(&read(entry, true)).reversed();
         A::forget(&answers);
         A::forget(key);
     }
 }
 
-/// Copies a shortcut, its check last: the memory of an entry that is forgotten meanwhile is given away at once, and the check is
+/// Copies a shortcut, with what only an skb has where `whole`, its check last: the memory of an entry that is forgotten meanwhile is given away at once, and the check is
 /// what is written first.
 #[inline(always)]
-fn read<S: Copy>(entry: *mut Shortcut<S>) -> Shortcut<S> {
+fn read<S: Copy>(entry: *mut Shortcut<S>, whole: bool) -> Shortcut<S> {
     macro_rules! field {
         ($name:ident) => {
             // SAFETY: the pointer comes from the map; all fields are integers.
@@ -417,13 +421,14 @@ fn read<S: Copy>(entry: *mut Shortcut<S>) -> Shortcut<S> {
         generation: field!(generation),
         size: field!(size),
         out: field!(out),
-        mark: field!(mark),
-        priority: field!(priority),
+        mark: if whole { field!(mark) } else { 0 },
+        priority: if whole { field!(priority) } else { 0 },
         traits: field!(traits),
         tos: field!(tos),
         uplink: field!(uplink),
         port: field!(port),
-        inbound: field!(inbound),
+        inbound_begin: field!(inbound_begin),
+        inbound_end: field!(inbound_end),
         outbound: field!(outbound),
         address: field!(address),
         check: field!(check),

@@ -13,6 +13,8 @@ pub trait Address: Copy + Eq {
     fn of(stored: Self::Stored) -> Self;
     /// Sum of its 16-bit words, in network order.
     fn sum(self) -> u64;
+    /// The same of its complement.
+    fn inverted_sum(self) -> u64;
     /// Its bits, mixed.
     fn mixed(self) -> u32;
 }
@@ -30,6 +32,10 @@ impl Address for u32 {
     #[inline(always)]
     fn sum(self) -> u64 {
         self as u64
+    }
+    #[inline(always)]
+    fn inverted_sum(self) -> u64 {
+        (!self) as u64
     }
     #[inline(always)]
     fn mixed(self) -> u32 {
@@ -50,6 +56,10 @@ impl Address for [u32; 4] {
     #[inline(always)]
     fn sum(self) -> u64 {
         self[0] as u64 + self[1] as u64 + self[2] as u64 + self[3] as u64
+    }
+    #[inline(always)]
+    fn inverted_sum(self) -> u64 {
+        [!self[0], !self[1], !self[2], !self[3]].sum()
     }
     #[inline(always)]
     fn mixed(self) -> u32 {
@@ -127,13 +137,14 @@ pub const fn size<A>(packet: &Candidate<A>, segment: u32) -> u32 {
     if segment == 0 { packet.length } else { packet.headers + segment }
 }
 
-/// How one's complement sums change: sums of 16-bit words, in the byte order of the packet.
+/// How one's complement sums of 16-bit words change, in the byte order of the packet. The changes are sums of at most 16 words
+/// of 32 bits: whoever uses one folds it ([`fold`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// By the address, 0 to 0xffff; 0 if it is not translated.
-    pub address: u32,
+    /// By the address; 0 if it is not translated.
+    pub address: u64,
     /// By the port, likewise.
-    pub port: u32,
+    pub port: u64,
 }
 
 impl Change {
@@ -147,34 +158,28 @@ impl Change {
         };
         let new = A::of(shortcut.address);
         Self {
-            address: if new == address { 0 } else { difference(address.sum(), new.sum()) },
-            port: if shortcut.port == port { 0 } else { difference(port as u64, shortcut.port as u64) },
+            address: if new == address { 0 } else { address.inverted_sum() + new.sum() },
+            port: if shortcut.port == port { 0 } else { (!port) as u64 + shortcut.port as u64 },
         }
     }
 }
 
-/// What is to be added to a sum when its part `old` becomes `new`.
-#[inline(always)]
-pub const fn difference(old: u64, new: u64) -> u32 {
-    fold((!(fold(old) as u16)) as u64 + new)
-}
-
 /// A checksum field after its sum changed by `change` (RFC 1624, equation 3).
 #[inline(always)]
-pub const fn adjusted(checksum: u16, change: u32) -> u16 {
-    !(fold((!checksum) as u64 + change as u64) as u16)
+pub const fn adjusted(checksum: u16, change: u64) -> u16 {
+    !(fold((!checksum) as u64 + change) as u16)
 }
 
 /// The change of the sum of an IPv4 header whose TTL is lowered by one: the upper byte of a word in network order.
 #[inline(always)]
-pub const fn lower_ttl() -> u32 {
-    (!0x0100_u16).to_be() as u32
+pub const fn lower_ttl() -> u64 {
+    (!0x0100_u16).to_be() as u64
 }
 
 /// The change of the sum of an IPv6 header whose hop limit is lowered by one: the lower byte of a word.
 #[inline(always)]
-pub const fn lower_hop_limit() -> u32 {
-    (!1_u16).to_be() as u32
+pub const fn lower_hop_limit() -> u64 {
+    (!1_u16).to_be() as u64
 }
 
 /// A packet as it came in, kept until it leaves.
@@ -195,8 +200,10 @@ pub struct Arrival<A> {
     pub tos: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// Link-layer destination.
-    pub inbound: [u16; 3],
+    /// Link-layer destination, its first bytes.
+    pub inbound_begin: u16,
+    /// Its last bytes.
+    pub inbound_end: u32,
 }
 
 /// Where and how a packet left.
@@ -209,7 +216,7 @@ pub struct Departure {
     /// `skb->priority`.
     pub priority: u32,
     /// Link-layer destination and source.
-    pub outbound: [u16; 6],
+    pub outbound: [u32; 3],
     /// [`size`].
     pub size: u32,
     /// [`trait_of::FRAMES`], [`trait_of::ETHERNET`], [`trait_of::INWARD`].
@@ -260,7 +267,8 @@ pub fn learn<A: Address>(
         tos: arrival.tos,
         uplink: departure.uplink as u16,
         port,
-        inbound: arrival.inbound,
+        inbound_begin: arrival.inbound_begin,
+        inbound_end: arrival.inbound_end,
         outbound: departure.outbound,
         address: address.stored(),
     })
@@ -277,7 +285,8 @@ pub fn leads_alike<S: Copy + Eq>(one: &Shortcut<S>, other: &Shortcut<S>) -> bool
         && one.traits | trait_of::ACTIVE == other.traits | trait_of::ACTIVE
         && one.tos == other.tos
         && one.uplink == other.uplink
-        && one.inbound == other.inbound
+        && one.inbound_begin == other.inbound_begin
+        && one.inbound_end == other.inbound_end
         && one.outbound == other.outbound
 }
 

@@ -25,7 +25,7 @@ fn masqueraded(frame: &[u8], port: u16) -> Vec<u8> {
 fn arrival(packet: &Candidate<u32>, ifindex: u32) -> Arrival<u32> {
     let Candidate { seal, length, tos, ttl, .. } = *packet;
     let key = ShortcutKey::of(packet, ifindex);
-    Arrival { key, hash: 1, generation: 1, seal, length, tos, ttl, inbound: [1, 2, 3] }
+    Arrival { key, hash: 1, generation: 1, seal, length, tos, ttl, inbound_begin: 1, inbound_end: 2 }
 }
 
 fn departure(out: u32, packet: &Candidate<u32>) -> Departure {
@@ -34,7 +34,7 @@ fn departure(out: u32, packet: &Candidate<u32>) -> Departure {
         out,
         mark: 0x1200,
         priority: 6,
-        outbound: [1, 2, 3, 4, 5, 6],
+        outbound: [1, 2, 3],
         size,
         traits,
         uplink: 2,
@@ -147,7 +147,7 @@ proptest! {
         let checksum = !(fold(sum(&words)) as u16);
         let mut changed = words.clone();
         changed[at] = new;
-        let change = difference(u64::from(words[at]), u64::from(new));
+        let change = u64::from(!words[at]) + u64::from(new);
         prop_assert_eq!(adjusted(checksum, change), !(fold(sum(&changed)) as u16));
     }
 

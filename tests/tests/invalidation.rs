@@ -140,8 +140,9 @@ fn a_deleted_connection_has_no_shortcuts() {
         tos: 0,
         uplink: 0,
         port: 0,
-        inbound: [0; 3],
-        outbound: [0; 6],
+        inbound_begin: 0,
+        inbound_end: 0,
+        outbound: [0; 3],
         address: 0,
     };
     for key in [there, back, other] {

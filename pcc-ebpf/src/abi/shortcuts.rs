@@ -62,10 +62,12 @@ pub struct Shortcut<A> {
     pub uplink: u16,
     /// New port of the side that is translated, network order.
     pub port: u16,
-    /// Link-layer destination that packets come in with; zero where there is no Ethernet header.
-    pub inbound: [u16; 3],
+    /// Link-layer destination that packets come in with, its first bytes; zero where there is no Ethernet header.
+    pub inbound_begin: u16,
+    /// Its last bytes.
+    pub inbound_end: u32,
     /// Link-layer destination and source that they leave with.
-    pub outbound: [u16; 6],
+    pub outbound: [u32; 3],
     /// New address of the side that is translated, network order.
     pub address: A,
 }

@@ -62,6 +62,7 @@ fn plain(lab: &Lab, original: &[Link]) -> HostState {
         }
         match line.split_once(" id ") {
             Some((place, _)) if line.starts_with("tcx ") => place.to_owned(),
+            _ if line.starts_with("xdp ") => line.split(": ").take(1).collect(),
             _ => line,
         }
     })

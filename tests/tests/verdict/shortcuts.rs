@@ -123,7 +123,7 @@ fn refuses<A: Family>(bench: &mut Bench, program: &'static str, packet: &Packet,
         });
     } else {
         refuse("the other device takes no frames", &|scene| scene.shortcut.traits &= !trait_of::FRAMES);
-        refuse("to another address", &|scene| scene.shortcut.inbound[2] ^= 1);
+        refuse("to another address", &|scene| scene.shortcut.inbound_end ^= 1);
     }
     let ttl = if packet.source().is_ipv4() { 22 } else { 21 };
     for value in [0, 1] {
@@ -306,7 +306,7 @@ fn agree<A: Family>(bench: &mut Bench, frame: &[u8], draw: &Draw) -> u32 {
                 1 => scene.shortcut.tos = tos.wrapping_add(1),
                 2 => scene.shortcut.generation ^= port,
                 3 => scene.shortcut.leased = scene.shortcut.leased.wrapping_sub(address[0] % 2 * 400),
-                _ => scene.shortcut.inbound[0] ^= port & 1,
+                _ => scene.shortcut.inbound_begin ^= port & 1,
             }
         }
         taken += u32::from(scene.play(bench) == Action::Redirect);

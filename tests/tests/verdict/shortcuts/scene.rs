@@ -16,7 +16,7 @@ const ETHERNET: usize = 14;
 const LOOPBACK: u32 = 1;
 const MARK: u32 = 0x1200;
 const PRIORITY: u32 = 6;
-const OUTBOUND: [u16; 6] = [0x1122, 0x3344, 0x5566, 0x7788, 0x99aa, 0xbbcc];
+const OUTBOUND: [u32; 3] = [0x1122_3344, 0x5566_7788, 0x99aa_bbcc];
 
 /// What a program does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +157,7 @@ impl<A: Family> Scene<A> {
             way: way(ifindex, 6),
         };
         let half = |at: usize| u16::from_ne_bytes([frame[at], frame[at + 1]]);
+        let word = |at: usize| u32::from_ne_bytes(frame[at..at + 4].try_into().unwrap());
         let shortcut = Shortcut {
             check: 0,
             leased: now(),
@@ -171,7 +172,8 @@ impl<A: Family> Scene<A> {
             tos: 0,
             uplink: UPLINK as u16,
             port: 4711_u16.to_be(),
-            inbound: [half(0), half(2), half(4)],
+            inbound_begin: half(0),
+            inbound_end: word(2),
             outbound: OUTBOUND,
             address: A::of_words([0x0907_0503, 1, 2, 3]).stored(),
         };
@@ -249,6 +251,7 @@ impl<A: Family> Scene<A> {
         let (key, shortcut) = (&self.key, &self.shortcut);
         let epoch = bench.plane.epoch(u32::from(shortcut.uplink)).ok()?;
         let half = |at: usize| u16::from_ne_bytes([self.frame[at], self.frame[at + 1]]);
+        let word = |at: usize| u32::from_ne_bytes(self.frame[at..at + 4].try_into().unwrap());
         let goes = ShortcutKey::of(&packet, self.skb.ifindex) == *key
             && holds(shortcut, &epoch, now())
             && shortcut.check == key.check();
@@ -258,7 +261,7 @@ impl<A: Family> Scene<A> {
                 && suits(shortcut, &packet, size(&packet, self.skb.segment))
         } else {
             shortcut.traits & trait_of::FRAMES != 0
-                && [half(0), half(2), half(4)] == shortcut.inbound
+                && (half(0), word(2)) == (shortcut.inbound_begin, shortcut.inbound_end)
                 && suits(shortcut, &packet, packet.length)
         };
         (goes && own).then(|| self.rewritten(&packet))
@@ -285,7 +288,7 @@ impl<A: Family> Scene<A> {
         frame[address..address + new.len()].copy_from_slice(&new);
         frame[port..port + 2].copy_from_slice(&shortcut.port.to_ne_bytes());
         if self.program == program::SHORTCUT_XDP || shortcut.traits & trait_of::ETHERNET != 0 {
-            frame[..12].copy_from_slice(&shortcut.outbound.map(u16::to_ne_bytes).concat());
+            frame[..12].copy_from_slice(&shortcut.outbound.map(u32::to_ne_bytes).concat());
         }
         frame
     }
