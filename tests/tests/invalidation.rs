@@ -14,7 +14,7 @@ const READY: Duration = Duration::from_secs(10);
 /// Notices are followed at once; a lease is chosen a second after the last one at most, and legacy tables are looked at once a
 /// second.
 const FOLLOWED: Duration = Duration::from_secs(5);
-const SHORT: u32 = 2;
+const SHORT: u32 = (2_000_000_000_u64 >> pcc_ebpf::abi::TICK) as u32;
 
 fn run(lab: &Lab) -> Pcc {
     let (wans, gateways) = (lab.wans(), lab.gateways());
