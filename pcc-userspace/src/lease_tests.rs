@@ -39,17 +39,17 @@ fn chains(chains: &[(Value, &[Vec<Value>])]) -> Firewall {
     ruleset(objects)
 }
 
-fn state(op: &str, right: Value) -> Value {
-    json!({"match": {"op": op, "left": {"ct": {"key": "state"}}, "right": right}})
+fn state(op: &str, right: impl Into<Value>) -> Value {
+    json!({"match": {"op": op, "left": {"ct": {"key": "state"}}, "right": right.into()}})
 }
 
-fn flags(op: &str, right: Value) -> Value {
+fn flags(op: &str, right: impl Into<Value>) -> Value {
     let masked = json!({"&": [{"payload": {"protocol": "tcp", "field": "flags"}}, ["fin", "syn", "rst", "ack"]]});
-    json!({"match": {"op": op, "left": masked, "right": right}})
+    json!({"match": {"op": op, "left": masked, "right": right.into()}})
 }
 
-fn payload(protocol: &str, field: &str, right: Value) -> Value {
-    json!({"match": {"op": "==", "left": {"payload": {"protocol": protocol, "field": field}}, "right": right}})
+fn payload(protocol: &str, field: &str, right: impl Into<Value>) -> Value {
+    json!({"match": {"op": "==", "left": {"payload": {"protocol": protocol, "field": field}}, "right": right.into()}})
 }
 
 fn limit() -> Value {
@@ -256,7 +256,7 @@ fn established_packets_do_not_pass_what_stands_behind_their_acceptance() {
 #[test]
 fn acceptance_ends_one_base_chain_only() {
     let first = vec![state("in", json!("established")), accept()];
-    let of = |base: Value| of(&chains(&[(forward(), &[first.clone()]), (base, &[probe()])])).seconds;
+    let of = |base: Value| of(&chains(&[(forward(), std::slice::from_ref(&first)), (base, &[probe()])])).seconds;
     assert_eq!(of(base("postrouting", 0)), SHORT);
     assert_eq!(of(json!({"name": "later", "type": "filter", "hook": "forward", "prio": 10})), SHORT);
 }
