@@ -29,7 +29,7 @@ const FIREWALL: &str = "table inet fw {
 
 struct Scene {
     lab: Lab,
-    _pcc: Pcc,
+    pcc: Pcc,
 }
 
 impl Scene {
@@ -38,7 +38,7 @@ impl Scene {
         lab.router().nft(firewall);
         let pcc = lab.pcc(&["run", "--wan", &lab.wans(), "--lan", lab.lans(), "--fast-path", "tc"]);
         pcc.wait_for("shortcuts last", READY);
-        Self { lab, _pcc: pcc }
+        Self { lab, pcc }
     }
 
     /// A connection that takes the shortcut.
@@ -154,19 +154,34 @@ fn a_timeout_that_expires() {
     assert_stops(&mut conversation, 2 * TIME, (TIME + LEASE).saturating_sub(began.elapsed()));
 }
 
-/// The quota counts only what goes through the stack; when it is used up, nothing passes.
+/// It must see every packet, so there are no shortcuts while it stands.
 #[test]
 fn a_quota_that_is_used_up() {
-    let scene = Scene::new(
+    let scene = Scene::new("");
+    let mut conversation = scene.connection(Protocol::Udp, SERVER4.into());
+    let seen = scene.pcc.lines();
+    // About 60 exchanges of 128 bytes.
+    scene.lab.router().nft(
         "table inet fw {
             chain forward { type filter hook forward priority 0; policy accept;
-                ip daddr 203.0.113.9 udp dport 7 quota over 2500 bytes drop
+                ip daddr 203.0.113.9 udp dport 7 quota over 7680 bytes drop
             }
         }",
     );
-    let mut conversation = scene.connection(Protocol::Udp, SERVER4.into());
-    let long = Duration::from_secs(60);
-    assert_stops(&mut conversation, long, long);
+    scene.pcc.wait_for_after(seen, "a `quota`, which must see every packet", READY);
+    let before = scene.lab.shortcuts_taken();
+    for number in 0..40 {
+        assert!(conversation.exchange(&[2; 100]).is_ok(), "exchange {number}");
+    }
+    assert_stops(&mut conversation, 2 * LEASE, LEASE);
+    assert_eq!(scene.lab.shortcuts_taken(), before);
+    scene.lab.router().nft("delete table inet fw");
+    let deadline = Instant::now() + READY;
+    while scene.lab.shortcuts_taken() == before {
+        assert!(Instant::now() < deadline, "there are no shortcuts again");
+        let _ = conversation.exchange(&[1; 100]);
+    }
+    scene.assert_short(&mut conversation);
 }
 
 /// Its rules are changed without an event.

@@ -79,8 +79,10 @@ fn every_change_makes_shortcuts_stale_and_the_firewall_sets_their_lease() {
     let seen = pcc.lines();
     assert!(lab.pcc_output(&["uplink", "wan2", "weight", "3"]).status.success());
     assert_eq!(pcc.find_after(seen, "stale", Duration::from_millis(500)), None);
-    shell("nft add rule inet own forward limit rate 5/second accept");
+    shell("nft add rule inet own forward ct bytes 1-5 accept");
     assert!(lease_becomes(&lab, |lease| lease == SHORT), "{}", pcc.stderr());
+    shell("nft add rule inet own forward limit rate 5/second accept");
+    assert!(lease_becomes(&lab, |lease| lease == 0), "{}", pcc.stderr());
     shell("nft flush chain inet own forward");
     assert!(lease_becomes(&lab, |lease| lease > SHORT), "{}", pcc.stderr());
     // Nobody watches what is kept.
