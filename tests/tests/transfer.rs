@@ -121,7 +121,7 @@ fn transfer(mode: &str) -> (u64, u64) {
                 sleep(Duration::from_millis(200));
             }
         });
-        let outcomes: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
+        let outcomes: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         trouble.join().unwrap();
         assert!(outcomes.iter().all(Result::is_ok), "some streams broke");
@@ -133,7 +133,7 @@ fn transfer(mode: &str) -> (u64, u64) {
 fn ask(mut stream: TcpStream, number: u64, blocks: u64) {
     be_patient(&stream);
     stream.write_all(&[number.to_le_bytes(), blocks.to_le_bytes()].concat()).unwrap();
-    if number % 2 == 0 { receive(&mut stream, number, blocks) } else { send(&mut stream, number, blocks) }
+    if number.is_multiple_of(2) { receive(&mut stream, number, blocks) } else { send(&mut stream, number, blocks) }
 }
 
 /// A stream that stands still for longer is broken.
@@ -147,7 +147,7 @@ fn serve(stream: &mut TcpStream) {
     let mut header = [0; 16];
     stream.read_exact(&mut header).unwrap();
     let [number, blocks] = [0, 8].map(|at| u64::from_le_bytes(header[at..at + 8].try_into().unwrap()));
-    if number % 2 == 0 { send(stream, number, blocks) } else { receive(stream, number, blocks) }
+    if number.is_multiple_of(2) { send(stream, number, blocks) } else { receive(stream, number, blocks) }
 }
 
 fn disturb(lab: &Lab, pcc: &mut Pcc, turn: u32, start: &impl Fn() -> Pcc) {
