@@ -63,9 +63,9 @@ fn assert_as_before(lab: &Lab, before: &HostState, objects: &BpfObjects) {
 
 fn assert_present(lab: &Lab, before: &HostState) -> BpfObjects {
     let objects = BpfObjects::attached(lab.router());
-    // Three programs each on the LAN device and on both uplinks, loaded once a name.
-    let links = if tcx(lab).is_some() { 9 } else { 0 };
-    assert_eq!((objects.programs.len(), objects.places.len(), objects.links.len()), (5, 9, links));
+    // Two programs each on the LAN device and on both uplinks, loaded once a name.
+    let links = if tcx(lab).is_some() { 6 } else { 0 };
+    assert_eq!((objects.programs.len(), objects.places.len(), objects.links.len()), (4, 6, links));
     // One map belongs to the programs of sockets, which are on no device.
     assert_eq!(our_maps(&objects).len(), pcc_ebpf::abi::map::ALL.len() - 1, "{:?}", objects.maps);
     assert_ne!(HostState::diff(before, &lab.host_state()), "");
@@ -136,7 +136,7 @@ fn a_killed_controller_stops_no_traffic_and_the_next_one_adopts_it() {
         pcc.wait_for("adopted", READY);
         let now = BpfObjects::attached(lab.router());
         assert_eq!(our_maps(&now), our_maps(&objects), "the same maps");
-        assert_eq!((now.programs.len(), now.places.len()), (5, 9), "nothing of the last run is attached any more");
+        assert_eq!((now.programs.len(), now.places.len()), (4, 6), "nothing of the last run is attached any more");
         // One step from the old program to the new one: no revision without ours.
         assert_eq!(tcx(&lab), first.map(|(revision, _)| (revision + restart, 1)));
     }
