@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tests::lab::address::{CLIENT4, CLIENT6, FORWARDED_PORT, PORT, ROUTER4, ROUTER6, SERVER4, SERVER6};
-use tests::lab::{Client, Conversation, Defaults, Isp, Lab, PATIENCE, Pcc, Protocol};
+use tests::lab::{Client, Conversation, Defaults, Isp, Lab, PATIENCE, Pcc, Protocol, eventually};
 
 const READY: Duration = Duration::from_secs(60);
 /// Of 100 packets: more than one direction has.
@@ -115,16 +115,23 @@ fn when_a_port_is_forwarded() {
 fn on_uplinks(lab: &Lab, client: &Client, isps: &[u32]) {
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         for server in [IpAddr::from(SERVER4), SERVER6.into()] {
-            let flows: Vec<_> = (0..24).map(|i| (24_000 + i, SocketAddr::new(server, PORT))).collect();
-            let opened = client.open_many(protocol, &flows, 8, PATIENCE);
-            let mut opened = opened.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
             for isp in isps {
-                let conversation = opened.iter_mut().find(|it| it.isp == *isp).unwrap();
-                let taken = talk(lab, conversation);
+                let mut conversation = by(client, protocol, server, *isp);
+                let taken = talk(lab, &mut conversation);
                 assert!(taken >= ENOUGH, "{protocol:?} {server} by {isp}: {taken}");
             }
         }
     }
+}
+
+/// A connection by `isp`, which may have to come up first.
+fn by(client: &Client, protocol: Protocol, server: IpAddr, isp: u32) -> Conversation {
+    let mut found = None;
+    eventually(PATIENCE * 2, || {
+        found = client.open(protocol, None, SocketAddr::new(server, PORT), PATIENCE).ok().filter(|it| it.isp == isp);
+        found.is_some()
+    });
+    found.unwrap_or_else(|| panic!("no {protocol:?} to {server} by {isp}"))
 }
 
 /// A connection of each protocol and family to the client, by each uplink.
