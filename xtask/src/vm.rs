@@ -1,5 +1,5 @@
 //! `cargo xtask vm`: boots Debian's stock kernel in an emulated machine and runs the lab there, or a script. That kernel
-//! has what newer or smaller ones lack (VLAN, PPPoE) and lacks what they have (TCX).
+//! has what newer or smaller ones lack (VLAN, PPPoE, CAKE) and lacks what they have (TCX).
 //!
 //! Nothing is installed on this machine: the kernel is unpacked below `target/vm`, the file system is made of the
 //! host's own programs.
@@ -25,8 +25,8 @@ pub struct Arguments {
     /// Seconds after which the machine is switched off and the command fails
     #[arg(long, default_value_t = TIMEOUT)]
     timeout: u32,
-    /// Shell script to run as root in the machine; without one: the lab over cables, a VLAN and PPPoE, `pcc down` after a
-    /// crash, and RouterOS configurations
+    /// Shell script to run as root in the machine; without one: the lab over cables, a VLAN and PPPoE and under CAKE,
+    /// `pcc down` after a crash, and RouterOS configurations
     script: Option<PathBuf>,
     /// Arguments of the script
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -94,6 +94,7 @@ echo \"Linux $(uname -r), $(nft --version), $(pcc --version)\"
 part lab --slow --connections 100
 part lab --slow --connections 100 --uplink2 vlan
 part lab --slow --connections 100 --uplink2 pppoe
+part lab cake
 part life_cycle --test-threads 1 down_after_a_crash
 part routeros --test-threads 1 inbound::what hashing::two recursive:: versions::ipv6
 exit $code
@@ -101,7 +102,7 @@ exit $code
 
 /// Loaded before the script; others come when the kernel asks for them.
 const MODULES: &str =
-    "nf_tables nft_ct nft_masq nf_conntrack_netlink veth tun 8021q pppoe ppp_async sch_ingress cls_bpf";
+    "nf_tables nft_ct nft_masq nf_conntrack_netlink veth tun 8021q pppoe ppp_async sch_ingress sch_cake cls_bpf";
 
 /// The host's programs in the machine. Those of busybox stand behind them in PATH.
 const PROGRAMS: [&str; 11] =

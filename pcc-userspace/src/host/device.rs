@@ -31,8 +31,8 @@ pub struct Facts {
 
 /// Disciplines that neither limit a rate nor give some packets precedence by what an administrator said.
 const PLAIN: [&str; 9] = ["noqueue", "pfifo", "pfifo_fast", "bfifo", "fq", "fq_codel", "mq", "clsact", "ingress"];
-/// Priority of our filters, where the kernel has no TCX.
-const OUR_PRIORITY: u32 = 0xbfff;
+/// Priorities of our filters, where the kernel has no TCX.
+const OUR_PRIORITIES: std::ops::RangeInclusive<u32> = 0xbffe..=0xbfff;
 
 /// The facts of `links` by interface index.
 pub(super) fn facts(netlink: &mut Netlink, features: &mut Features, links: &[&Link]) -> Result<BTreeMap<u32, Facts>> {
@@ -79,7 +79,7 @@ fn shaper<'a>(mut kinds: impl Iterator<Item = &'a str>) -> Option<String> {
 
 /// The kind of the first filter that is not ours.
 fn others(filters: &[Entry]) -> Option<String> {
-    filters.iter().find(|filter| filter.info >> 16 != OUR_PRIORITY).map(|filter| filter.kind.clone())
+    filters.iter().find(|filter| !OUR_PRIORITIES.contains(&(filter.info >> 16))).map(|filter| filter.kind.clone())
 }
 
 /// The answers to `query`; none where the kernel knows no traffic control.
@@ -136,7 +136,7 @@ mod tests {
             info: priority << 16 | 3,
             kind: kind.to_owned(),
         };
-        assert_eq!(others(&[filter(0xbfff, "bpf")]), None);
+        assert_eq!(others(&[filter(0xbffe, "bpf"), filter(0xbfff, "bpf")]), None);
         assert_eq!(others(&[filter(0xbfff, "bpf"), filter(0xc000, "matchall")]), Some("matchall".into()));
     }
 

@@ -9,14 +9,19 @@ use pcc_ebpf::abi::map;
 use pcc_ebpf::classify::HashFields;
 use pcc_userspace::status::Status;
 use rustix::process::Signal;
-use tests::lab::address::{PORT, SERVER4, server4, server6};
+use tests::lab::address::{FORWARDED_PORT, PORT, SERVER4, SERVER6, server4, server6};
 use tests::lab::outage::{self, Outage};
 use tests::lab::{
-    BpfObjects, Busy, Defaults, HostState, Lab, PATIENCE, Pcc, Protocol, Trial, eventually, marked_connections,
+    BpfObjects, Busy, Conversation, Defaults, HostState, Lab, PATIENCE, Pcc, Protocol, Trial, eventually,
+    marked_connections,
 };
 use tests::predict::Prediction;
 
 const SEED: u32 = 42;
+/// An emulated kernel verifies programs for seconds, and longer beside busy connections.
+const SLOW_START: Duration = Duration::from_secs(60);
+/// Round trips of each connection that shall take shortcuts.
+const EXCHANGES: u64 = 60;
 
 /// What the demonstration shall be like.
 #[derive(Args)]
@@ -60,7 +65,7 @@ pub fn run(options: Options) -> ExitCode {
         Uplink2::Pppoe => Lab::builder().pppoe(2),
     };
     let patience = if options.slow { PATIENCE * 3 } else { PATIENCE };
-    let lab = builder.defaults(Defaults::All).build();
+    let lab = builder.defaults(Defaults::All).port_forward().build();
     let mut show = Demonstration { options, lab, patience, all_kept: true };
     show.run();
     if show.all_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -84,6 +89,7 @@ impl Demonstration {
         self.check(kept, &format!("first balanced connection after {took:.0?}"));
         self.shares();
         self.inbound();
+        self.shortcuts();
         let mut pcc = self.crash(pcc);
         // The uplink that is not a plain cable shows both.
         let cable = if self.options.uplink2 == Uplink2::Veth { 1 } else { 2 };
@@ -136,7 +142,7 @@ impl Demonstration {
             arguments.extend(["--check-interval", "1s", "--check-timeout", "3s"]);
         }
         let pcc = self.lab.pcc(&arguments);
-        pcc.wait_for("ready", self.patience);
+        pcc.wait_for("ready", if self.options.slow { SLOW_START } else { self.patience });
         pcc
     }
 
@@ -188,6 +194,42 @@ impl Demonstration {
             }
             self.check(good, &format!("isp{number}: TCP, UDP and echo are answered by the uplink they came in on"));
         }
+    }
+
+    /// Each exchange is a packet there and one back, so that most of them means both ways.
+    fn shortcuts(&mut self) {
+        println!("shortcuts: connections that live, from the LAN by uplink 2 and to its server");
+        let remote = |server: IpAddr| SocketAddr::new(server, PORT);
+        for server in [IpAddr::from(SERVER4), SERVER6.into()] {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let flows: Vec<_> = (0..40).map(|i| (26_000 + i, remote(server))).collect();
+                let opened = self.lab.client().open_many(protocol, &flows, 8, self.patience);
+                let chosen = opened.into_iter().flatten().find(|it| it.isp == 2);
+                self.shortcut(chosen, protocol, server, "");
+                let inbound = SocketAddr::new(self.lab.isp(2).link.router(server), FORWARDED_PORT);
+                let opened = self.lab.isp(2).client().open(protocol, None, inbound, self.patience);
+                self.shortcut(opened.ok(), protocol, server, " inbound");
+            }
+            let echo = self.lab.client().open(Protocol::Icmp, None, remote(server), self.patience);
+            let before = self.lab.shortcuts_taken();
+            let answered = echo.is_ok_and(|mut echo| (0..EXCHANGES).all(|_| echo.exchange(&[7; 100]).is_ok()));
+            let none = self.lab.shortcuts_taken() == before;
+            self.check(answered && none, &format!("{server} ICMP: none of {} packets", 2 * EXCHANGES));
+        }
+    }
+
+    fn shortcut(&mut self, conversation: Option<Conversation>, protocol: Protocol, server: IpAddr, how: &str) {
+        let Some(mut conversation) = conversation else {
+            return self.check(false, &format!("{server} {protocol:?}{how}: no connection"));
+        };
+        let before = self.lab.shortcuts_taken();
+        let outcome = (0..EXCHANGES).try_for_each(|_| conversation.exchange(&[7; 500]));
+        let after = self.lab.shortcuts_taken();
+        let (taken, all) = (after.0 + after.1 - before.0 - before.1, 2 * EXCHANGES);
+        let fault = outcome.as_ref().err().map_or_else(|| "it stayed".to_owned(), ToString::to_string);
+        // A lease may end meanwhile; what TCP sends twice is more.
+        let kept = outcome.is_ok() && taken >= all * 3 / 4;
+        self.check(kept, &format!("{server} {protocol:?}{how}: {taken} packets of {all}, {fault}"));
     }
 
     /// Kills the controller and starts it again.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod cake;
 mod demonstration;
 mod keep;
 
@@ -32,6 +33,8 @@ enum Command {
     },
     /// Removes the kept lab.
     Down,
+    /// Shows that CAKE on uplink 1 shapes what takes shortcuts. Not every kernel has it: `cargo xtask vm` boots one.
+    Cake,
     /// Is the kept lab, until a signal says stop.
     #[command(hide = true)]
     Serve,
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Some(Command::Up) => keep::up(),
         Some(Command::Shell { namespace }) => keep::shell(&namespace),
         Some(Command::Down) => keep::down(),
+        Some(Command::Cake) => cake::run(),
         Some(Command::Serve) => keep::serve(),
     }
 }
