@@ -117,7 +117,7 @@ impl Chooser<'_> {
     fn pair(&self, from: &Link, to: &Link) -> Pair {
         let (way, reason) = match self.veto().or_else(|| self.takes(from)) {
             Some(obstacle) => (Way::Stack, obstacle.to_string()),
-            None => match self.runs(from).or_else(|| self.sends_frames(to)) {
+            None => match self.forbids(to).or_else(|| self.runs(from)).or_else(|| self.sends_frames(to)) {
                 Some(obstacle) => (Way::Tc, obstacle.to_string()),
                 None if self.mode == FastPath::Xdp => (Way::Xdp, "--fast-path xdp".to_owned()),
                 None => {
@@ -158,17 +158,20 @@ impl Chooser<'_> {
         })
     }
 
+    /// What the administrator put on `link` that XDP would go around.
+    fn forbids<'a>(&'a self, link: &'a Link) -> Option<Obstacle<'a>> {
+        let (name, facts) = (link.name.as_str(), self.facts.get(&link.index)?);
+        if self.mode == FastPath::Tc {
+            return None;
+        }
+        let shaper = facts.shaper.as_deref().map(|kind| Obstacle::Shaper(name, kind));
+        shaper.or_else(|| facts.egress.as_deref().map(|kind| Obstacle::Egress(name, kind)))
+    }
+
     /// What keeps XDP from redirecting frames to `link`.
     fn sends_frames<'a>(&'a self, link: &'a Link) -> Option<Obstacle<'a>> {
         let name = link.name.as_str();
-        // Above all else: the administrator put it there.
-        let by_hand = || {
-            let facts = self.facts.get(&link.index)?;
-            let shaper = facts.shaper.as_deref().map(|kind| Obstacle::Shaper(name, kind));
-            shaper.or_else(|| facts.egress.as_deref().map(|kind| Obstacle::Egress(name, kind)))
-        };
-        let forbidden = if self.mode == FastPath::Tc { None } else { by_hand() };
-        forbidden.or_else(|| self.excluded(link)).or_else(|| match self.features(link) {
+        self.forbids(link).or_else(|| self.excluded(link)).or_else(|| match self.features(link) {
             None => Some(Obstacle::Silent(name, "can send redirected frames")),
             Some(features) if features & xdp::TRANSMIT == 0 => Some(Obstacle::NoTransmit(name)),
             Some(_) => None,
