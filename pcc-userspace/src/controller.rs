@@ -390,11 +390,12 @@ pub async fn next<A>(sources: &mut Sources<A>, deadline: Instant) -> Result<Even
         biased;
         _ = interrupt.recv() => Ok(Event::Stop),
         _ = terminate.recv() => Ok(Event::Stop),
-        // What has come is heard before it is judged as missing, and no storm of notices keeps either from its turn.
+        // What has come is heard before it is judged as missing, and no storm of notices keeps either from its turn, nor those
+        // who ask: each of them waits for his answer before he asks again.
         Some(answer) = answered.recv() => Ok(Event::Answered(answer)),
+        Some((request, reply)) = asked.recv() => Ok(Event::Asked(request, reply)),
         () = tokio::time::sleep_until(deadline.into()) => Ok(Event::Due),
         changed = monitor.next() => Ok(Event::Host(changed?)),
-        Some((request, reply)) = asked.recv() => Ok(Event::Asked(request, reply)),
         _ = hangup.recv() => Ok(Event::Reload),
     }
 }

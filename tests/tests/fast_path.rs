@@ -5,7 +5,7 @@ use std::time::Duration;
 use pcc_userspace::fast_path::Way;
 use pcc_userspace::status::{FastPathStatus, Status};
 use rustix::process::Signal;
-use tests::lab::{Defaults, HostState, Lab, Pcc, eventually};
+use tests::lab::{Defaults, HostState, Lab, Pcc, Usage, eventually};
 
 const READY: Duration = Duration::from_secs(10);
 /// The host is looked at again when netlink says that something changed, at the latest after half a minute.
@@ -131,4 +131,21 @@ fn conntrack_settings_are_made_and_given_back() {
     assert!(pcc.wait(READY).success(), "{}", pcc.stderr());
     assert_eq!(values(), old);
     assert_eq!(HostState::diff(&before, &lab.host_state()), "");
+}
+
+/// The host is looked at again after half a minute, which once left something due for ever.
+#[test]
+fn the_controller_rests_in_every_mode() {
+    const WATCHED: Duration = Duration::from_secs(3);
+    let lab = lab();
+    for mode in ["off", "tc"] {
+        let mut pcc = run(&lab, &["--fast-path", mode]);
+        std::thread::sleep(Duration::from_secs(33));
+        let before = Usage::of(pcc.id()).busy;
+        std::thread::sleep(WATCHED);
+        let busy = Usage::of(pcc.id()).busy - before;
+        assert!(busy < WATCHED / 4, "{mode}: {busy:?} of {WATCHED:?}");
+        pcc.signal(Signal::INT);
+        assert!(pcc.wait(READY).success());
+    }
 }

@@ -93,8 +93,9 @@ fn demand_root() -> Result<()> {
 }
 
 fn end_to_end(pcc: &Path, tests: &[&str], mode: &str) -> Result<Count> {
+    // All of it, so that nothing is built anew with other features.
     let targets: Vec<&str> =
-        ["-p", "tests"].into_iter().chain(tests.iter().flat_map(|test| ["--test", test])).collect();
+        ["--workspace"].into_iter().chain(tests.iter().flat_map(|test| ["--test", test])).collect();
     cargo_test(pcc, &targets, mode, None)
 }
 

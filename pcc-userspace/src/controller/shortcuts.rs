@@ -109,8 +109,11 @@ impl Shortcuts {
 
     /// When to [`Self::tick`].
     pub fn deadline(&self, instance: &Instance) -> Option<Instant> {
-        let looks = fast_path_is_on(&instance.config).then_some(self.looked + SIGNS);
-        [self.stale.deadline(), self.read.deadline(), looks].into_iter().flatten().min()
+        // What is not done is not due, or the loop would turn without end.
+        if !fast_path_is_on(&instance.config) {
+            return None;
+        }
+        [self.stale.deadline(), self.read.deadline(), Some(self.looked + SIGNS)].into_iter().flatten().min()
     }
 
     /// Chooses the lease by what was read of the firewall.

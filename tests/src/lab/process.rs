@@ -165,7 +165,8 @@ impl Instance {
 /// The command takes `--fast-path` and does not have it. RouterOS configurations have no fast path.
 fn chooses_fast_path(args: &[&str]) -> bool {
     let is_script = args.iter().any(|arg| arg.ends_with(".rsc") || arg.starts_with("--map"));
-    args.first() == Some(&"run") && !is_script && !args.iter().any(|arg| arg.starts_with("--fast-path"))
+    let takes_it = args.first().is_some_and(|command| ["run", "plan", "check"].contains(command));
+    takes_it && !is_script && !args.iter().any(|arg| arg.starts_with("--fast-path"))
 }
 
 impl Drop for Instance {
