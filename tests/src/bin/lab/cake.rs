@@ -27,7 +27,9 @@ pub fn run() -> ExitCode {
     let lab = Lab::builder().defaults(Defaults::All).whole_frames().build();
     let add = format!("qdisc add dev wan1 root cake bandwidth {RATE}mbit");
     lab.router().exec("tc", add.split(' '));
-    let pcc = lab.pcc(&["run", "--wan", &lab.wans(), "--lan", lab.lans(), "--fast-path", "xdp"]);
+    let wans = lab.wans();
+    let by_port = ["--hash", "both-addresses-and-ports", "--seed", "1"];
+    let pcc = lab.pcc(&[&["run", "--wan", &wans, "--lan", lab.lans(), "--fast-path", "xdp"], &by_port[..]].concat());
     pcc.wait_for("ready", READY);
     let checks = [ways(&lab), transfer(&lab)].concat();
     for (kept, text) in &checks {
