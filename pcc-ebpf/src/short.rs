@@ -52,22 +52,9 @@ fn take(ctx: &TcContext) -> Option<i32> {
     if device.shortcuts & device::TAKES == 0 {
         return None;
     }
-    let offset = if device.header_length as usize == ETHERNET { ETHERNET } else { 0 };
     match access::ether_type(ctx) {
-        ether::IPV4 => {
-            if !access::reach(ctx, offset + IPV4_HEADER + 20) {
-                let _ = ctx.pull_data(ctx.len().min(HEADERS));
-            }
-            let packet = candidate::ipv4(&Linear::of(ctx), offset, ctx.len())?;
-            go_on(ctx, &device, offset, &packet)
-        }
-        ether::IPV6 => {
-            if !access::reach(ctx, offset + IPV6_HEADER + 20) {
-                let _ = ctx.pull_data(ctx.len().min(HEADERS));
-            }
-            let packet = candidate::ipv6(&Linear::of(ctx), offset, ctx.len())?;
-            go_on(ctx, &device, offset, &packet)
-        }
+        ether::IPV4 => go_on::<u32>(ctx, &device),
+        ether::IPV6 => go_on::<[u32; 4]>(ctx, &device),
         _ => None,
     }
 }
@@ -185,7 +172,14 @@ fn redirect<A: Family>(ctx: &XdpContext, bytes: Linear) -> Option<u32> {
 
 /// The tc way of a packet: by its shortcut, or through the stack.
 #[inline(always)]
-fn go_on<A: Family>(ctx: &TcContext, device: &Device, offset: usize, packet: &Candidate<A>) -> Option<i32> {
+fn go_on<A: Family>(ctx: &TcContext, device: &Device) -> Option<i32> {
+    /// The longest header that is read behind the IP header: TCP's without options.
+    const TRANSPORT: usize = 20;
+    let offset = network_offset(device);
+    if !access::reach(ctx, offset + A::HEADER + TRANSPORT) {
+        let _ = ctx.pull_data(ctx.len().min(HEADERS));
+    }
+    let packet = &A::parse(&Linear::of(ctx), offset, ctx.len())?;
     let key = ShortcutKey::of(packet, access::ifindex(ctx));
     if packet.stage == Stage::Turns {
         forget(&key);
@@ -333,7 +327,7 @@ fn learn_from<A: Family>(ctx: &TcContext, settings: &Settings, device: &Device) 
     if epoch.lease == 0 || now_in_force.generation != arrival.generation {
         return;
     }
-    let offset = if device.header_length as usize == ETHERNET { ETHERNET } else { 0 };
+    let offset = network_offset(device);
     let Some(left) = A::parse(&Linear::of(ctx), offset, ctx.len()) else { return };
     let frames = arrived.shortcuts & device::XDP != 0 && device.shortcuts & device::FRAMES != 0;
     let departure = Departure {
@@ -404,8 +398,8 @@ fn forget<A: Family>(key: &ShortcutKey<A>) {
     }
 }
 
-/// Copies a shortcut, with what only an skb has where `whole`, its check last: the memory of an entry that is forgotten meanwhile is given away at once, and the check is
-/// what is written first.
+/// Copies a shortcut, with what only an skb has where `whole`, its check last: the memory of an entry that is forgotten
+/// meanwhile is given away at once, and the check is what is written first.
 #[inline(always)]
 fn read<S: Copy>(entry: *mut Shortcut<S>, whole: bool) -> Shortcut<S> {
     macro_rules! field {
@@ -442,6 +436,12 @@ fn count<S>(entry: *mut Shortcut<S>, bytes: u32, packets: u32) {
         (*entry).bytes += bytes as u64;
         (*entry).packets = (*entry).packets.wrapping_add(packets);
     }
+}
+
+/// Bytes before the IP header: one of two numbers, which the verifier can tell.
+#[inline(always)]
+const fn network_offset(device: &Device) -> usize {
+    if device.header_length as usize == ETHERNET { ETHERNET } else { 0 }
 }
 
 #[inline(always)]
