@@ -12,9 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use pcc_ebpf::abi::{
-    ABI, Beat, Counter, Device, Flow, FlowKey, Pulse, Settings, Traffic, Uplink, map, program, pulse_index,
-};
+use pcc_ebpf::abi::{ABI, Beat, Counter, Flow, FlowKey, Pulse, Settings, Traffic, Uplink, map, program, pulse_index};
 
 use crate::problem::{NEEDED_RIGHTS, Problem};
 use crate::survey::Known;
@@ -31,6 +29,7 @@ pub use publish::SET_SPACE;
 
 mod attach;
 mod cgroup;
+mod devices;
 mod others;
 mod publish;
 mod question;
@@ -110,12 +109,6 @@ impl DataPlane {
             ebpf.program_mut(program::SHORTCUT_XDP).context("no XDP program in the object")?.try_into()?;
         again(|| xdp.load()).map_err(|error| refused(&anyhow!(error).context(program::SHORTCUT_XDP)))?;
         Ok(Self { ebpf, pins, adopted, clsact: Vec::new(), refusals: BTreeMap::new() })
-    }
-
-    /// Tells the programs about a device.
-    pub fn set_device(&mut self, ifindex: u32, device: Device) -> Result<()> {
-        let map = self.ebpf.map_mut(map::DEVICES).context("map of devices")?;
-        Ok(HashMap::<_, u32, Device>::try_from(map)?.insert(ifindex, device, 0)?)
     }
 
     /// The maps were there before: their contents are those of the connections that are alive.

@@ -63,6 +63,11 @@ impl Topology {
         self.uplinks.iter().find(|uplink| uplink.config.name == name || uplink.config.device == name)
     }
 
+    /// Interface indices of the uplinks whose devices exist.
+    pub fn indices(&self) -> Vec<u32> {
+        self.uplinks.iter().filter_map(|uplink| Some(uplink.link.as_ref()?.index)).collect()
+    }
+
     /// The uplinks by tier, within one in the order of the configuration.
     pub fn by_preference(&self) -> Vec<&Uplink> {
         let mut uplinks: Vec<&Uplink> = self.uplinks.iter().collect();

@@ -127,7 +127,7 @@ fn twin(
     let mut plane = DataPlane::private()?;
     start::fill(&mut plane, config, host, topology, standing, &weights(topology))?;
     let number = rules::device_number(lan);
-    plane.set_device(link.index, Device { uplink: 0, header_length: ETHERNET, number, shortcuts: 0 })?;
+    plane.set_device(link.index, Device { uplink: 0, header_length: ETHERNET, number, ..Device::default() })?;
     Ok(plane)
 }
 
