@@ -34,7 +34,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
     let (answers, answered) = mpsc::channel(64);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.base.instance);
-    control::listen(&instance.paths.run, asked_sender, &teller)?;
+    control::listen(&instance.paths, asked_sender, &teller)?;
     let table = ruleset::table_name(&instance.config.base.instance);
     let monitor = Monitor::new(&table)?;
     let _guard = guard(&table);
