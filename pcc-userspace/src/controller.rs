@@ -8,7 +8,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Configuration};
-use crate::control::{self, Answer, Asked, Changed, Request};
+use crate::control::{self, Answer, Asked, Request};
 use crate::events::{Kind, Teller};
 use crate::hook;
 use crate::host::firewall;
@@ -299,7 +299,7 @@ impl Controller {
         outcome
     }
 
-    fn change(&mut self, name: &str, change: overrides::Change, persist: bool) -> Result<Changed> {
+    fn change(&mut self, name: &str, change: overrides::Change, persist: bool) -> Result<control::Changed> {
         let (id, name) = self.instance.uplink(name)?;
         if let overrides::Change::Weight(weight) = change {
             self.instance.set_weight(id, weight)?;
@@ -318,7 +318,7 @@ impl Controller {
         let device =
             self.instance.topology.uplink(&name).map(|uplink| uplink.config.device.clone()).unwrap_or_default();
         let weight = self.instance.weights.get(&id).copied().unwrap_or(0);
-        Ok(Changed { uplink: name, device, change, weight, persist })
+        Ok(control::Changed { uplink: name, device, change, weight, persist })
     }
 
     /// What was changed by hand, to be kept.

@@ -1,7 +1,6 @@
 //! What shells and manuals are told of the command line.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};

@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn marks_of_a_script_are_found_by_either_name() {
-        let numbers = |name: &str| std::collections::BTreeMap::from([(name.to_owned(), 2)]).into();
+        let numbers = |name: &str| BTreeMap::from([(name.to_owned(), 2)]).into();
         let names = Names { connection: numbers("conn2"), routing: numbers("to_isp2"), ..Names::default() };
         let (routing, connection) = (Field { shift: 0, most: 7 }, Field { shift: 3, most: 7 });
         let scene = Scene { marks: Marks::Mirror { ours: 0x200, connection, routing, names }, ..Scene::default() };
