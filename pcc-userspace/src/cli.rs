@@ -85,6 +85,20 @@ enum Command {
     /// List connections: whose they are, by which uplink, how much.
     #[command(after_help = "Example: pcc flows --client 10.0.0.5 --uplink eth0 --sort in --limit 10")]
     Flows(Flows),
+    /// Say whether new connections are spread as wanted, and if not, why.
+    ///
+    /// Exit status 1 means that they are not; 0 also that there are too few of them to tell.
+    #[command(after_help = "Example: pcc verify --since 10m")]
+    Verify {
+        /// Only those of the last time, such as `10m`; else all since the controller started.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        since: Option<Duration>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        instance: InstanceFlag,
+    },
     /// Print what happens, one line for each event, until interrupted.
     #[command(after_help = "Example: pcc events --json | jq .event")]
     Events {
@@ -335,6 +349,7 @@ impl Cli {
             Command::Events { instance, json } => operate::events(&instance.instance, json),
             Command::Reload { trial, confirm, instance } => operate::reload(&instance.instance, trial, confirm),
             Command::Flows(Flows { instance, json, query }) => operate::flows(&instance.instance, query.into(), json),
+            Command::Verify { since, json, instance } => operate::verify(&instance.instance, since, json),
             Command::Uplink { name, change, persist, json, instance } => {
                 operate::change(&instance.instance, name, change.into(), persist, json)
             }

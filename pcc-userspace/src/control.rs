@@ -20,6 +20,7 @@ use crate::mirror;
 use crate::overrides::Change;
 use crate::problem::Problem;
 use crate::status::Status;
+use crate::verify::Report;
 
 /// What can be asked of a running controller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,11 @@ pub enum Request {
     Confirm,
     /// Connections.
     Flows(Query),
+    /// How new connections are spread.
+    Verify {
+        /// Only those of so many last seconds.
+        since_seconds: Option<u64>,
+    },
     /// Every event from now on, one a line, until the reader leaves.
     Events,
 }
@@ -59,6 +65,8 @@ pub enum Answer {
     Mirror(Box<mirror::status::Status>),
     /// To [`Request::Flows`].
     Flows(Box<Listing>),
+    /// To [`Request::Verify`].
+    Verified(Box<Report>),
     /// To [`Request::Uplink`].
     Changed(Changed),
     /// Done.
@@ -128,7 +136,7 @@ pub fn is_running(run: &Path) -> bool {
 /// No controller runs there, it does not answer within some seconds, or it refused.
 pub fn ask(run: &Path, request: &Request) -> Result<Answer> {
     let stream = connect(run, request)?;
-    let patience = if matches!(request, Request::Flows(_)) { LONG_PATIENCE } else { PATIENCE };
+    let patience = if matches!(request, Request::Flows(_) | Request::Verify { .. }) { LONG_PATIENCE } else { PATIENCE };
     stream.set_read_timeout(Some(patience))?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line).context("waiting for the controller")?;

@@ -18,6 +18,7 @@ use crate::overrides::{self, Admin, Overrides};
 use crate::problem::{self, Problem};
 use crate::ruleset;
 use crate::status::Status;
+use accounts::Accounts;
 use common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
 use health::Health;
 use retire::Retiring;
@@ -25,6 +26,7 @@ use shortcuts::{Heard, Shortcuts, Watching};
 
 pub use health::Diagnosis;
 
+mod accounts;
 pub mod common;
 mod health;
 mod pacing;
@@ -96,6 +98,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
         teller,
         looked: Instant::now(),
         shortcuts: Shortcuts::new(Instant::now()),
+        accounts: Accounts::default(),
     };
     controller.teller.tell(Kind::Started);
     controller.apply_overrides();
@@ -144,6 +147,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
                 }
             }
             Event::Due => controller.tick(&mut watching),
+            Event::Asked(Request::Verify { since_seconds }, reply) => controller.verify(since_seconds, reply),
             Event::Asked(request, reply) => {
                 let answer = controller.answer(request, reread).unwrap_or_else(|error| refusal(&error));
                 let _ = reply.send(answer);
@@ -165,6 +169,7 @@ struct Controller {
     teller: Teller,
     looked: Instant,
     shortcuts: Shortcuts,
+    accounts: Accounts,
 }
 
 impl Controller {
@@ -226,12 +231,14 @@ impl Controller {
     fn publish(&mut self) {
         let now = Instant::now();
         let standing = self.health.standing(&self.instance, now);
+        self.accounts.keep(&self.instance, now);
         if standing != self.instance.standing {
             self.health.tell_taking(&self.instance, &standing);
             match self.instance.publish(standing) {
                 Ok(told) => self.retiring.told(&told, now),
                 Err(error) => tracing::error!("publishing the change: {error:#}"),
             }
+            self.accounts.keep(&self.instance, now);
         }
         self.retiring.sync(&self.health.retired(&self.instance), now);
         self.retire(now);
@@ -261,6 +268,10 @@ impl Controller {
         }
     }
 
+    fn verify(&self, since_seconds: Option<u64>, reply: oneshot::Sender<Answer>) {
+        self.accounts.verify(&self.instance, since_seconds.map(Duration::from_secs), reply);
+    }
+
     fn answer(&mut self, request: Request, reread: Reread<'_>) -> Result<Answer> {
         let done = |warnings| Answer::Done { warnings };
         Ok(match request {
@@ -274,7 +285,7 @@ impl Controller {
                 done(Vec::new())
             }
             // The socket serves them by itself.
-            Request::Events | Request::Flows(_) => done(Vec::new()),
+            Request::Events | Request::Flows(_) | Request::Verify { .. } => done(Vec::new()),
         })
     }
 

@@ -15,6 +15,7 @@ use crate::journal::{Journal, Lock};
 use crate::overrides::{self, Change};
 use crate::problem::Problem;
 use crate::teardown;
+use crate::verify::Verdict;
 
 pub(super) fn status(instance: &str, json: bool) -> Result<()> {
     let (document, table) = match control::ask(&Paths::of(instance).run, &Request::Status)? {
@@ -45,6 +46,19 @@ pub(super) fn flows(instance: &str, query: Query, json: bool) -> Result<()> {
         );
     }
     print(json, &serde_json::to_string_pretty(&listing)?, &listing.table())
+}
+
+/// Says how new connections are spread; an error where that is not as wanted.
+pub(super) fn verify(instance: &str, since: Option<Duration>, json: bool) -> Result<()> {
+    let request = Request::Verify { since_seconds: since.map(|time| time.as_secs()) };
+    let Answer::Verified(report) = control::ask(&Paths::of(instance).run, &request)? else {
+        return Err(something_else());
+    };
+    print(json, &serde_json::to_string_pretty(&report)?, &report.text())?;
+    if report.verdict == Verdict::Skewed {
+        return Err(Problem::new("new connections are not spread as wanted", "what is behind `because` above").into());
+    }
+    Ok(())
 }
 
 fn print(json: bool, document: &str, table: &str) -> Result<()> {

@@ -134,6 +134,10 @@ impl Controller {
                 let state = |key: &WatchKey| checks.get(key).map(|check| check.machine.state().to_string());
                 Ok(Answer::Mirror(Box::new(Status::read(&mut self.instance, state)?)))
             }
+            Request::Verify { .. } => {
+                let hint = "`pcc flows` shows where its connections go";
+                Err(Problem::new("a RouterOS configuration has no weights to compare with", hint).into())
+            }
             Request::Uplink { .. } => {
                 let hint = "its rules and routes are its uplinks: change them, and `pcc reload`";
                 Err(Problem::new("a RouterOS configuration has no uplinks to change", hint).into())
