@@ -43,7 +43,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Balance connections until interrupted; then leave the host as it was.
+    /// Balance connections until interrupted; leave the host as it was.
     #[command(after_help = "Example: pcc run --wan eth0,eth1 --lan eth2 --weights 3,1")]
     Run(Run),
     /// Print what `run` would do, step by step, and change nothing.

@@ -157,7 +157,7 @@ mod tests {
         assert_eq!((period.length, period.parts.len()), (100 * second, 2), "equal parts are one");
         assert_eq!(period.parts[0].ended, 30 * second);
         assert_eq!(period.begun(), begun(300, 101));
-        assert_eq!(period.expected(0.3), [(1, 100.0 + 201.0), (2, 100.0)].into());
+        assert_eq!(period.expected(0.5), [(1, 100.0 + 201.0), (2, 100.0)].into());
         let late = ledger.since(Some(35 * second), now, begun(400, 201));
         assert_eq!((late.length, late.begun()), (40 * second, begun(250, 51)));
         assert_eq!(ledger.since(Some(1000 * second), now, begun(400, 201)).length, 100 * second);
