@@ -32,7 +32,7 @@ pub use shell::complete;
     version,
     arg_required_else_help = true,
     disable_help_subcommand = true,
-    help_template = "{about}\n\n{usage-heading} {usage}\n\n{subcommands}\n\n{after-help}",
+    help_template = "{about}\n\n{usage-heading} {usage}\n\n{subcommands}{after-help}",
     after_help = "`pcc COMMAND --help` tells more, with an example; `pcc --version` the version.\n\
                   Exit status: 0 success, 1 failure, 2 wrong usage."
 )]
