@@ -25,12 +25,14 @@ pub const STICKY_ENTRIES: u32 = 65_536;
 
 pub use attach::remove;
 pub use others::others;
+pub use pinned::{Pinned, Taken};
 pub use publish::SET_SPACE;
 
 mod attach;
 mod cgroup;
 mod devices;
 mod others;
+mod pinned;
 mod publish;
 mod question;
 mod shortcuts;
