@@ -73,6 +73,8 @@ pub enum Answer {
     Mirror(Box<mirror::status::Status>),
     /// To [`Request::Flows`].
     Flows(Box<Listing>),
+    /// To [`Request::Uplink`].
+    Changed(Changed),
     /// Done.
     Done {
         /// What the operator should know, one line each.
@@ -93,15 +95,50 @@ impl From<Problem> for Answer {
     }
 }
 
+/// What became of an uplink by hand. This is what `pcc uplink … --json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Its name.
+    pub uplink: String,
+    /// Its device.
+    pub device: String,
+    /// What changed, as events say it.
+    pub change: String,
+    /// The weight in force.
+    pub weight: u32,
+    /// It holds after the next start, too.
+    pub persist: bool,
+}
+
+impl Changed {
+    /// The line that `pcc uplink` prints.
+    pub fn line(&self) -> String {
+        let Self { uplink, device, change, persist, .. } = self;
+        let device = if uplink == device { String::new() } else { format!(" ({device})") };
+        let persist = if *persist { ", also after the next start" } else { "" };
+        format!("uplink {uplink}{device}: {change}{persist}\n")
+    }
+}
+
 /// A request with the way back.
 pub type Asked = (Request, oneshot::Sender<Answer>);
 
 /// A reload of hundreds of rules takes a moment.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// To look through a million connections takes seconds, and others may be before us.
+const LONG_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The socket of the instance that runs in `run`.
 pub fn socket(run: &Path) -> PathBuf {
     run.join("control.sock")
+}
+
+/// A controller runs in `run`, whether we may ask it or not.
+pub fn is_running(run: &Path) -> bool {
+    match UnixStream::connect(socket(run)) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
+    }
 }
 
 /// Asks the controller that runs in `run`.
@@ -110,7 +147,8 @@ pub fn socket(run: &Path) -> PathBuf {
 /// No controller runs there, it does not answer within some seconds, or it refused.
 pub fn ask(run: &Path, request: &Request) -> Result<Answer> {
     let stream = connect(run, request)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let patience = if matches!(request, Request::Flows(_)) { LONG_PATIENCE } else { PATIENCE };
+    stream.set_read_timeout(Some(patience))?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line).context("waiting for the controller")?;
     if line.is_empty() {

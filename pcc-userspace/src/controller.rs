@@ -78,7 +78,7 @@ pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Rerea
     let (outcomes, answered) = mpsc::channel(ANSWERS);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.instance);
-    let _server = door.serve(asked_sender, teller.clone())?;
+    let _server = door.serve(&instance.paths, asked_sender, teller.clone())?;
     let table = ruleset::table_name(&instance.config.instance);
     let monitor = Monitor::new(&table)?;
     let _guard = guard(&table);
@@ -287,10 +287,7 @@ impl Controller {
             Request::Status => {
                 Answer::Status(Box::new(Status::read(&mut self.instance, |id, family| self.health.of((id, family)))?))
             }
-            Request::Uplink { uplink, change, persist } => {
-                self.change(&uplink, change, persist)?;
-                done(Vec::new())
-            }
+            Request::Uplink { uplink, change, persist } => Answer::Changed(self.change(&uplink, change, persist)?),
             Request::Reload { try_seconds } => done(self.reload(reread, try_seconds.map(Duration::from_secs))?),
             Request::Confirm => {
                 self.trial.confirm()?;
@@ -329,7 +326,7 @@ impl Controller {
         outcome
     }
 
-    fn change(&mut self, name: &str, change: overrides::Change, persist: bool) -> Result<()> {
+    fn change(&mut self, name: &str, change: overrides::Change, persist: bool) -> Result<control::Changed> {
         let (id, name) = self.instance.uplink(name)?;
         if let overrides::Change::Weight(weight) = change {
             self.instance.set_weight(id, weight)?;
@@ -342,9 +339,13 @@ impl Controller {
             self.health.set_admin(id, admin);
         }
         tracing::info!("uplink `{name}`: {change}");
-        self.teller.tell(Kind::Changed { uplink: name, change: change.to_string() });
+        let change = change.to_string();
+        self.teller.tell(Kind::Changed { uplink: name.clone(), change: change.clone() });
         self.publish();
-        Ok(())
+        let device =
+            self.instance.topology.uplink(&name).map(|uplink| uplink.config.device.clone()).unwrap_or_default();
+        let weight = self.instance.weights.get(&id).copied().unwrap_or(0);
+        Ok(control::Changed { uplink: name, device, change, weight, persist })
     }
 
     /// What was changed by hand, to be kept.

@@ -23,6 +23,7 @@ pub mod journal;
 pub mod lease;
 pub mod log;
 pub mod mirror;
+pub mod names;
 pub mod overrides;
 pub mod own_traffic;
 pub mod plan;

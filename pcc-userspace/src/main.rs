@@ -4,9 +4,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use pcc_userspace::{cli::Cli, log, problem};
+use pcc_userspace::cli::{self, Cli};
+use pcc_userspace::{log, problem};
 
 fn main() -> ExitCode {
+    cli::complete();
     let cli = Cli::parse();
     log::init();
     match cli.execute() {

@@ -13,6 +13,7 @@ use super::access;
 use super::desk::{self, Desk};
 use super::{Answer, Asked, Request};
 use crate::events::{Kind, Listener, Teller};
+use crate::flows;
 use crate::problem::Problem;
 
 /// Bytes of a request, without its line end.
@@ -31,6 +32,8 @@ pub struct Service {
     pub asked: mpsc::Sender<Asked>,
     /// Where snapshots are asked for.
     pub desk: Desk,
+    /// Where connections are looked through.
+    pub flows: Arc<flows::Server>,
     /// What happens.
     pub teller: Teller,
 }
@@ -107,6 +110,7 @@ async fn request(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Line> {
 async fn answer(service: &Service, request: Request) -> Option<Arc<str>> {
     match request {
         Request::Status => service.desk.status().await,
+        Request::Flows(query) => desk::line(&service.flows.answer(query).await).map(Into::into),
         request => desk::ask(&service.asked, request).await.as_ref().and_then(desk::line).map(Into::into),
     }
 }

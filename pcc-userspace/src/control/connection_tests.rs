@@ -3,12 +3,14 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::config::Paths;
 
 /// A connection of user `uid` to a controller that does everything.
 fn connect(uid: u32) -> (UnixStream, Teller) {
     let (sender, mut asked) = mpsc::channel::<Asked>(1);
     let teller = Teller::new("x");
-    let service = Service { desk: Desk::open(sender.clone()), asked: sender, teller: teller.clone() };
+    let flows = Arc::new(flows::Server::new(Paths::of("x")));
+    let service = Service { desk: Desk::open(sender.clone()), asked: sender, flows, teller: teller.clone() };
     tokio::spawn(async move {
         while let Some((_, reply)) = asked.recv().await {
             let _ = reply.send(Answer::Done { warnings: Vec::new() });

@@ -22,7 +22,9 @@ use tokio::task::JoinSet;
 use super::connection::{self, Service};
 use super::desk::Desk;
 use super::{Asked, access, socket};
+use crate::config::Paths;
 use crate::events::Teller;
+use crate::flows;
 use crate::problem::Problem;
 
 /// Connections that root, and everybody else together, have at once, if there are descriptors for so many.
@@ -75,14 +77,16 @@ impl Door {
         self.group.map(Gid::as_raw)
     }
 
-    /// Answers there from now on: hands what is asked to `asked`, and passes on what `teller` tells.
-    pub fn serve(self, asked: mpsc::Sender<Asked>, teller: Teller) -> Result<Server> {
+    /// Answers there from now on: hands what is asked to `asked`, passes on what `teller` tells, and looks through the
+    /// connections of the instance at `paths` by itself.
+    pub fn serve(self, paths: &Paths, asked: mpsc::Sender<Asked>, teller: Teller) -> Result<Server> {
         let most = connections(raise_descriptors());
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let flows = Arc::new(flows::Server::new(paths.clone()));
         let serve = move || {
             runtime.block_on(async {
-                let service = Service { desk: Desk::open(asked.clone()), asked, teller };
+                let service = Service { desk: Desk::open(asked.clone()), asked, flows, teller };
                 if let Err(error) = welcome(self.listener, service, most, stopped).await {
                     tracing::error!("the control socket answers no more: {error}");
                 }

@@ -21,7 +21,7 @@ use crate::plan::Standing;
 use crate::policies::Table;
 use crate::problem::Problem;
 use crate::topology::{self, Topology, Uplink};
-use crate::{plan, policies, rules, start, survey};
+use crate::{names, plan, policies, rules, start, survey};
 
 /// The answer. This is what `pcc explain --json` prints.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -80,14 +80,12 @@ pub fn explain(
     let topology = topology::resolve(config, ids, observed);
     let standing = Standing::sound(survey::possible(&topology));
     let Some((lan, link)) = topology.lans.iter().find(|(_, link)| link.name == asked.interface) else {
-        let problem = Problem::new(format!("`{}` is no LAN device", asked.interface), config.lans.join(", "));
-        return Err(Problem { hint: format!("there are: {}", problem.hint), ..problem }.into());
+        let known: Vec<&str> = config.lans.iter().map(String::as_str).collect();
+        let hint = names::hint(&asked.interface, &known, &format!("there are: {}", known.join(", ")));
+        return Err(Problem::new(format!("`{}` is no LAN device", asked.interface), hint).into());
     };
     if let Some(name) = &asked.connection_mark {
-        let uplink = topology.uplink(name).ok_or_else(|| {
-            let names: Vec<&str> = topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
-            Problem::new(format!("no uplink `{name}`"), format!("there are: {}", names.join(", ")))
-        })?;
+        let uplink = topology.uplink(name).ok_or_else(|| topology.no_uplink(name))?;
         return Ok(Explanation { left: "the connection keeps its uplink".to_owned(), ..leave(config, uplink, asked) });
     }
     if let Some(route) = routed_by_main(observed, asked) {

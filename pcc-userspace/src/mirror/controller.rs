@@ -35,7 +35,7 @@ pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Rerea
     let (answers, answered) = mpsc::channel(64);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.base.instance);
-    let _server = door.serve(asked_sender, teller.clone())?;
+    let _server = door.serve(&instance.paths, asked_sender, teller.clone())?;
     let table = ruleset::table_name(&instance.config.base.instance);
     let monitor = Monitor::new(&table)?;
     let _guard = guard(&table);

@@ -79,7 +79,7 @@ provider() { ip netns exec client timeout 5 bash -c 'exec 3<>/dev/tcp/'$1'/7 && 
 providers() { local i; for i in 1 2 3 4 5 6 7 8; do provider 203.0.113.9; provider 2001:db8:f::9; done | sort -u | xargs; }
 only() { is "$(providers)" "$1"; }
 
-# A connection that talks 20 times a second until told to stop, and writes down with whom, how often, and the longest pause.
+# A connection that talks ten times a second until told to stop, and writes down with whom, how often, and the longest pause.
 talk() { # number, server
     ip netns exec client bash -c '
         exec 3<>/dev/tcp/'$2'/7 && read -r -t 10 -u3 isp || exit 1
@@ -92,10 +92,10 @@ talk() { # number, server
             [ $took -le $worst ] || worst=$took
             count=$((count + 1))
             echo "$count $((worst / 1000))" >/tmp/talk'$1'
-            sleep 0.05
+            sleep 0.1
         done'
 }
-talkers="1 2 3 4 5 6 7 8"
+talkers="1 2 3 4 5 6 7 8 9 10 11 12"
 start_talking() {
     local number
     rm -f /tmp/hush /tmp/talk*
@@ -118,12 +118,15 @@ retransmitted() { for i in client isp1 isp2; do ip netns exec $i ss -tinH '( spo
     grep -o 'retrans:[0-9]*/[0-9]*' | cut -d/ -f2 | awk '{ sum += $1 } END { print sum + 0 }'; }
 
 pid() { systemctl show --value --property MainPID pcc; }
+another_than() { [ "$(pid)" != "$1" ] && [ "$(pid)" != 0 ] && pcc status; }
 version() { dpkg-query --show --showformat '${Version}' pcc; }
 
 part "Debian $(cat /etc/debian_version), Linux $(uname -r), $(systemctl --version | head -1)"
 timeout 120 systemctl is-system-running --wait
+# Brings the settings that a firewall's host has; all other modules come when the service needs them.
+modprobe nf_conntrack
 world
-sleep 1
+sleep 2
 files >/tmp/files
 host >/tmp/host
 older=$(ls /payload/pcc_*-1_amd64.deb) newer=$(ls /payload/pcc_*-2_amd64.deb) tarball=$(ls /payload/*.tar.gz)
@@ -145,6 +148,7 @@ expect "bash completes" says uplink bash -c '. /usr/share/bash-completion/comple
 expect "the configuration as it comes is refused, with what is missing" says "hint:" pcc check --config /etc/pcc/pcc.toml
 expect "and does not start" not systemctl start pcc
 expect "nothing has changed on the host" same_host
+systemctl stop pcc
 systemctl reset-failed pcc
 
 part start
@@ -157,7 +161,8 @@ device = "wan1"
 device = "wan2"
 TOML
 expect "the configuration is sound" pcc check --config /etc/pcc/pcc.toml
-expect "it starts" systemctl start pcc
+cp /etc/pcc/pcc.toml /tmp/sound.toml
+expect "it starts, and will at each boot" systemctl enable --quiet --now pcc
 expect "it said that it is ready" is "$(systemctl is-active pcc)" active
 expect "new connections take both uplinks" only "isp1 isp2"
 expect "the exposure of the service is 2.5 at most" systemd-analyze security --no-pager --threshold=25 pcc
@@ -167,18 +172,18 @@ part reload
 sed -i '0,/^device = "wan1"/s//&\nweight = 5/' /etc/pcc/pcc.toml
 expect "it reloads" systemctl reload pcc
 expect "the new weight is in force" says '"weight":5' bash -c 'pcc status --json | tr -d " "'
-cp /etc/pcc/pcc.toml /tmp/sound.toml
 echo 'nonsense = 1' >/etc/pcc/pcc.toml
 expect "a faulty configuration is refused" not systemctl reload pcc
 expect "and the service goes on" is "$(systemctl is-active pcc)" active
 cp /tmp/sound.toml /etc/pcc/pcc.toml
+expect "the first one is taken back" systemctl reload pcc
 
 part upgrade
-expect "eight connections talk" start_talking
+expect "twelve connections talk" start_talking
 expect "over both uplinks" is "$(sort -u /tmp/talk*.isp | xargs)" "isp1 isp2"
 before=$(pid) repeated=$(retransmitted)
 sleep 2
-usual=$(cut -d' ' -f2 /tmp/talk? | sort -n | tail -1)
+usual=$(cut -d' ' -f2 /tmp/talk{?,??} | sort -n | tail -1)
 expect "dpkg upgrades it" dpkg --install "$newer"
 expect "the newer version is there" is "$(version)" "$(dpkg-deb --field "$newer" Version)"
 expect "the service runs" within 20 systemctl --quiet is-active pcc
@@ -186,13 +191,13 @@ expect "it is another process" not is "$(pid)" "$before"
 expect "which adopted the data path" says "adopted the running data path" journalctl --unit pcc --no-pager
 expect "every connection goes on" go_on
 expect "no segment was sent again" is "$(retransmitted)" "$repeated"
-echo "        longest pause: $(cut -d' ' -f2 /tmp/talk? | sort -n | tail -1) ms, before the upgrade $usual ms"
+echo "        longest pause: $(cut -d' ' -f2 /tmp/talk{?,??} | sort -n | tail -1) ms, before the upgrade $usual ms"
 expect "new connections take both uplinks" only "isp1 isp2"
 
 part "crash and carrier"
 before=$(pid)
 kill -KILL "$before"
-expect "systemd starts it again" within 20 says "adopted" bash -c "[ \$(systemctl show --value --property MainPID pcc) != $before ] && systemctl is-active pcc && pcc status && echo adopted"
+expect "systemd starts it again" within 20 another_than "$before"
 expect "every connection goes on" go_on
 touch /tmp/hush
 ip -n isp1 link set eth0 down
