@@ -8,7 +8,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Configuration};
-use crate::control::{Answer, Asked, Door, Request};
+use crate::control::{self, Answer, Asked, Door, Request};
 use crate::events::{Kind, Teller};
 use crate::hook;
 use crate::host::netlink::{Changed, Monitor};
