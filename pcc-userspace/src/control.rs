@@ -1,7 +1,7 @@
 //! The control socket: one JSON request a line, one JSON answer a line. Root may ask for everything, members of the group
 //! [`GROUP`] for what changes nothing.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -180,7 +180,7 @@ fn event(line: &str) -> Result<Event> {
 fn connect(run: &Path, request: &Request) -> Result<UnixStream> {
     let path = socket(run);
     let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => access::forbidden(&path),
+        ErrorKind::PermissionDenied => access::forbidden(&path),
         _ => Problem::new(
             format!("no controller answers at `{}`: {error}", path.display()),
             "start it with `pcc run`, or name its `--instance`",
@@ -189,7 +189,7 @@ fn connect(run: &Path, request: &Request) -> Result<UnixStream> {
     stream.set_write_timeout(Some(PATIENCE))?;
     match (&stream).write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes()) {
         // It may have refused without listening; what it said is there to be read.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("asking the controller"),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("asking the controller"),
         _ => Ok(stream),
     }
 }

@@ -34,7 +34,7 @@ const TWO: &str = "lan = [\"eth2\"]\n[[uplink]]\ndevice = \"eth0\"\n[[uplink]]\n
 fn the_file_in_packages_is_refused_until_it_is_edited() {
     let packaged = include_str!("../../dist/pcc.toml");
     let problems = from_toml(packaged).unwrap_err().to_string();
-    assert!(problems.contains("uplink") && problems.contains("lan"), "{problems}");
+    assert!(problems.contains("uplink") && problems.contains("LAN"), "{problems}");
     // What is explained has a space behind the `#`.
     let keys = packaged.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(' '));
     let edited = keys.collect::<Vec<_>>().join("\n");

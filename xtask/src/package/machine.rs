@@ -4,6 +4,7 @@
 //! packages; each run writes to a copy that is thrown away. The kernel is that of `cargo xtask vm`.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -76,7 +77,7 @@ pub fn test(folder: &Path, contents: &Contents, made: &[PathBuf]) -> Result<()> 
 /// The disk with the system; made where it is missing.
 fn disk(cache: &Path, kernel: &Kernel) -> Result<PathBuf> {
     let version = kernel.version()?;
-    let disk = cache.join(format!("debian-{}-{version}.ext4", digest(&PACKAGES.join(","))));
+    let disk = cache.join(format!("debian-{:016x}-{version}.ext4", digest(&PACKAGES)));
     if disk.is_file() {
         return Ok(disk);
     }
@@ -85,9 +86,13 @@ fn disk(cache: &Path, kernel: &Kernel) -> Result<PathBuf> {
     setup::refresh_package_lists();
     let (sources, release) = sources()?;
     fs::write(cache.join("sources.list"), sources)?;
+    // What it mounts for installing vanishes with it, and is never below a folder that is removed here.
     let script = format!(
-        "mmdebstrap --quiet --mode=root --variant=apt --include={} --dpkgopt=path-exclude=/usr/share/locale/* \
-             {release} root sources.list",
+        "unshare --mount mmdebstrap --quiet --mode=root --variant=apt --include={} \
+             --dpkgopt=path-exclude=/usr/share/locale/* {release} root.tar sources.list
+        mkdir root
+        tar -xf root.tar -C root
+        rm root.tar",
         PACKAGES.join(",")
     );
     sh(cache, &script)?;
@@ -119,11 +124,11 @@ fn sources() -> Result<(String, String)> {
     Ok((lines, release.context("apt knows no release of Debian\nhint: `apt-get update`")?))
 }
 
-/// Short, and another for another text.
-fn digest(text: &str) -> String {
-    let sum =
-        text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    format!("{sum:016x}")
+/// Another one for other packages.
+fn digest(packages: &[&str]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    packages.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What finds the disk, hands `files` over, and leaves the rest to systemd.
