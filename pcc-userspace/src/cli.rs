@@ -169,9 +169,10 @@ enum Command {
 struct Run {
     #[command(flatten)]
     config: ConfigFlags,
-    /// Leave the data path running when the controller stops; the next start adopts it, `pcc down` removes it.
-    #[arg(long)]
-    keep: bool,
+    /// Leave the data path running when the controller stops; the next start adopts it, `pcc down` removes it. With UNIT
+    /// only when systemd stops that unit in order to start it again.
+    #[arg(long, value_name = "UNIT", num_args = 0..=1, require_equals = true)]
+    keep: Option<Option<String>>,
     /// Log every decision that the flow cache did not know. Costs time for each of them.
     #[arg(long)]
     log_flows: bool,

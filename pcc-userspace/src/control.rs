@@ -1,26 +1,30 @@
-//! The control socket: one JSON request a line, one JSON answer a line.
+//! The control socket: one JSON request a line, one JSON answer a line. Root may ask for everything, members of the group
+//! [`GROUP`] for what changes nothing.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::config::Paths;
-use crate::events::{Event, Listener, Teller};
-use crate::flows::{self, Listing, Query};
+use crate::events::Event;
+use crate::flows::{Listing, Query};
 use crate::mirror;
 use crate::overrides::Change;
 use crate::problem::Problem;
 use crate::status::Status;
 use crate::verify::Report;
+
+pub use access::GROUP;
+pub use door::{Door, Server};
+
+mod access;
+mod connection;
+mod desk;
+mod door;
 
 /// What can be asked of a running controller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +59,16 @@ pub enum Request {
     Events,
 }
 
+impl Request {
+    /// It changes something, which is root's alone.
+    pub const fn changes(&self) -> bool {
+        match self {
+            Self::Status | Self::Flows(_) | Self::Events => false,
+            Self::Uplink { .. } | Self::Reload { .. } | Self::Confirm => true,
+        }
+    }
+}
+
 /// What it answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
@@ -81,6 +95,12 @@ pub enum Answer {
         /// What to do.
         hint: String,
     },
+}
+
+impl From<Problem> for Answer {
+    fn from(Problem { message, hint }: Problem) -> Self {
+        Self::Problem { message, hint }
+    }
 }
 
 /// What became of an uplink by hand. This is what `pcc uplink … --json` prints.
@@ -111,7 +131,6 @@ impl Changed {
 /// A request with the way back.
 pub type Asked = (Request, oneshot::Sender<Answer>);
 
-const LONGEST_REQUEST: u64 = 4096;
 /// A reload of hundreds of rules takes a moment.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// To look through a million connections takes seconds, and others may be before us.
@@ -140,6 +159,9 @@ pub fn ask(run: &Path, request: &Request) -> Result<Answer> {
     stream.set_read_timeout(Some(patience))?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line).context("waiting for the controller")?;
+    if line.is_empty() {
+        return Err(Problem::new("the controller ended before it answered", "its log says why; ask again").into());
+    }
     match serde_json::from_str(&line).context("reading the controller's answer")? {
         Answer::Problem { message, hint } => Err(Problem::new(message, hint).into()),
         answer => Ok(answer),
@@ -153,90 +175,29 @@ pub fn ask(run: &Path, request: &Request) -> Result<Answer> {
 pub fn events(run: &Path) -> Result<impl Iterator<Item = Result<Event>>> {
     let stream = connect(run, &Request::Events)?;
     let lines = BufReader::new(stream).lines();
-    Ok(lines.map(|line| serde_json::from_str(&line?).context("reading the controller's events")))
+    Ok(lines.map(|line| event(&line?)))
+}
+
+fn event(line: &str) -> Result<Event> {
+    match serde_json::from_str(line) {
+        Ok(Answer::Problem { message, hint }) => Err(Problem::new(message, hint).into()),
+        _ => serde_json::from_str(line).context("reading the controller's events"),
+    }
 }
 
 fn connect(run: &Path, request: &Request) -> Result<UnixStream> {
     let path = socket(run);
-    let stream = UnixStream::connect(&path).map_err(|error| {
-        Problem::new(
+    let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => access::forbidden(&path),
+        _ => Problem::new(
             format!("no controller answers at `{}`: {error}", path.display()),
-            "start it with `pcc run`, or name its `--instance`; root is needed to ask",
-        )
+            "start it with `pcc run`, or name its `--instance`",
+        ),
     })?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    (&stream).write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
-    Ok(stream)
-}
-
-/// Listens where `paths` say, hands what is asked to `asked`, passes on what `teller` tells, and looks through connections by
-/// itself. Only root may connect.
-pub fn listen(paths: &Paths, asked: mpsc::Sender<Asked>, teller: &Teller) -> Result<()> {
-    let path = socket(&paths.run);
-    // The lock says that no other controller uses it.
-    let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).with_context(|| format!("listening at {}", path.display()))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let teller = teller.clone();
-    let flows = Arc::new(flows::Server::new(paths.clone()));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, asked.clone(), teller.clone(), flows.clone()));
-        }
-    });
-    Ok(())
-}
-
-async fn serve(
-    mut stream: tokio::net::UnixStream,
-    asked: mpsc::Sender<Asked>,
-    teller: Teller,
-    flows: Arc<flows::Server>,
-) {
-    let (read, mut write) = stream.split();
-    let mut lines = tokio::io::BufReader::new(read.take(LONGEST_REQUEST)).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        let answer = match serde_json::from_str(&line) {
-            Ok(Request::Events) => return pass_on(teller.listen(), lines.into_inner(), write).await,
-            Ok(Request::Flows(query)) => flows.answer(query).await,
-            Ok(request) => {
-                let (sender, receiver) = oneshot::channel();
-                if asked.send((request, sender)).await.is_err() {
-                    return;
-                }
-                let Ok(answer) = receiver.await else { return };
-                answer
-            }
-            Err(error) => Answer::Problem {
-                message: format!("not a request: {error}"),
-                hint: "one JSON object a line, such as {\"request\":\"status\"}".into(),
-            },
-        };
-        let Ok(mut text) = serde_json::to_string(&answer) else { return };
-        text.push('\n');
-        if write.write_all(text.as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Until the reader leaves: what it says besides is not asked.
-async fn pass_on(mut listener: Listener, mut read: impl AsyncRead + Unpin, mut write: impl AsyncWrite + Unpin) {
-    let pass = async {
-        while let Some(event) = listener.next().await {
-            let Ok(mut text) = serde_json::to_string(&event) else { return };
-            text.push('\n');
-            if write.write_all(text.as_bytes()).await.is_err() {
-                return;
-            }
-        }
-    };
-    let left = async {
-        let mut bytes = [0; 64];
-        while read.read(&mut bytes).await.is_ok_and(|length| length > 0) {}
-    };
-    tokio::select! {
-        () = pass => {}
-        () = left => {}
+    match (&stream).write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes()) {
+        // It may have refused without listening; what it said is there to be read.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("asking the controller"),
+        _ => Ok(stream),
     }
 }

@@ -8,15 +8,16 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Configuration};
-use crate::control::{self, Answer, Asked, Request};
+use crate::control::{self, Answer, Asked, Door, Request};
 use crate::events::{Kind, Teller};
 use crate::hook;
-use crate::host::firewall;
 use crate::host::netlink::{Changed, Monitor};
+use crate::host::{Family, firewall};
 use crate::instance::{Cause, Instance};
 use crate::overrides::{self, Admin, Overrides};
 use crate::problem::{self, Problem};
 use crate::ruleset;
+use crate::service::{self, Service};
 use crate::status::Status;
 use accounts::Accounts;
 use common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
@@ -71,15 +72,15 @@ pub struct Signals {
 /// Reads the configuration anew.
 pub type Reread<'a> = &'a dyn Fn() -> Result<Configuration>;
 
-/// Runs until a signal says stop. The instance is given back, still running. `reread` reads the configuration for a reload.
+/// Runs until a signal says stop, and answers at `door`. The instance is given back, still running. `reread` reads the configuration for a reload.
 ///
 /// # Errors
 /// The means of watching the host fail; health checks that fail are losses, not errors.
-pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Result<Instance> {
+pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Reread<'_>) -> Result<Instance> {
     let (outcomes, answered) = mpsc::channel(ANSWERS);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.instance);
-    control::listen(&instance.paths, asked_sender, &teller)?;
+    let _server = door.serve(&instance.paths, asked_sender, teller.clone())?;
     let table = ruleset::table_name(&instance.config.instance);
     let monitor = Monitor::new(&table)?;
     let _guard = guard(&table);
@@ -99,12 +100,15 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
         looked: Instant::now(),
         shortcuts: Shortcuts::new(Instant::now()),
         accounts: Accounts::default(),
+        service: Service::new(Instant::now()),
     };
     controller.teller.tell(Kind::Started);
     controller.apply_overrides();
     // Something may have changed between the survey and the start of the watch.
     controller.look();
+    controller.service.ready(controller.summary());
     loop {
+        controller.service.beat(Instant::now());
         if watching.follow(&controller.instance, &mut sources.monitor)? {
             controller.shortcuts.choose(&mut controller.instance, &watching, firewall::read(&table));
         }
@@ -154,6 +158,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
             }
         }
     }
+    controller.service.stopping();
     controller.teller.tell(Kind::Stopped);
     controller.hook.finish().await;
     Ok(controller.instance)
@@ -170,6 +175,7 @@ struct Controller {
     looked: Instant,
     shortcuts: Shortcuts,
     accounts: Accounts,
+    service: Service,
 }
 
 impl Controller {
@@ -179,6 +185,7 @@ impl Controller {
             self.retiring.next_deadline(),
             self.trial.deadline(),
             self.shortcuts.deadline(&self.instance),
+            self.service.deadline(),
         ];
         deadlines.into_iter().flatten().chain([self.looked + RESYNC]).min().unwrap_or(self.looked)
     }
@@ -239,9 +246,22 @@ impl Controller {
                 Err(error) => tracing::error!("publishing the change: {error:#}"),
             }
             self.accounts.keep(&self.instance, now);
+            self.service.show(self.summary());
         }
         self.retiring.sync(&self.health.retired(&self.instance), now);
         self.retire(now);
+    }
+
+    /// One line about who takes new connections, in families that an uplink has.
+    fn summary(&self) -> String {
+        let uplinks = &self.instance.topology.uplinks;
+        let has = |family: &Family| uplinks.iter().any(|uplink| uplink.way(*family).is_some());
+        let taking = |family: Family| {
+            let taking = &self.instance.standing.taking;
+            let names = uplinks.iter().filter(|uplink| taking.has(family, uplink.id));
+            (family.to_string(), names.map(|uplink| uplink.config.name.clone()).collect())
+        };
+        service::summary(&Family::BOTH.into_iter().filter(has).map(taking).collect::<Vec<_>>())
     }
 
     /// Does what is due for connections that end.
@@ -255,7 +275,7 @@ impl Controller {
         }
     }
 
-    fn end(&mut self, parts: &[(u32, crate::host::Family)], now: Instant) {
+    fn end(&mut self, parts: &[(u32, Family)], now: Instant) {
         match self.instance.end(parts) {
             Ok(told) => self.retiring.told(&told, now),
             Err(error) => tracing::error!("ending connections: {error:#}"),
@@ -290,6 +310,13 @@ impl Controller {
     }
 
     fn reload(&mut self, reread: Reread<'_>, trial: Option<Duration>) -> Result<Vec<String>> {
+        self.service.reloading();
+        let outcome = self.read_and_follow(reread, trial);
+        self.service.ready(self.summary());
+        outcome
+    }
+
+    fn read_and_follow(&mut self, reread: Reread<'_>, trial: Option<Duration>) -> Result<Vec<String>> {
         let Configuration::Native(config) = reread()? else {
             return Err(other_kind("a RouterOS configuration").into());
         };

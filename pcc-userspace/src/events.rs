@@ -117,6 +117,11 @@ impl Teller {
         Listener { teller: self.clone(), receiver: self.sender.subscribe() }
     }
 
+    /// How many listen.
+    pub fn listeners(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     fn event(&self, kind: Kind) -> Event {
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         Event { time, instance: self.instance.clone(), kind }

@@ -23,6 +23,10 @@ impl Profile {
     pub fn new(release: bool) -> Self {
         if release { Self::Release } else { Self::Development }
     }
+
+    fn options(self) -> &'static [&'static str] {
+        if self == Self::Release { &["--release"] } else { &[] }
+    }
 }
 
 /// The command.
@@ -34,7 +38,16 @@ pub fn build(profile: Profile) -> Result<()> {
 /// Builds `pcc`, checks the object in it, and returns the path of the program.
 pub fn pcc(profile: Profile) -> Result<PathBuf> {
     setup::ensure(setup::Scope::Build)?;
-    let built = cargo_build("pcc-userspace", Target::Program("pcc"), profile)?;
+    checked_pcc(profile.options())
+}
+
+/// Builds the `pcc` that packages ship for the Rust target `target`, and does the same.
+pub fn shipped_pcc(target: &str) -> Result<PathBuf> {
+    checked_pcc(&["--profile", "dist", "--target", target])
+}
+
+fn checked_pcc(options: &[&str]) -> Result<PathBuf> {
+    let built = cargo_build("pcc-userspace", Target::Program("pcc"), options)?;
     let folder = built.out_folder.context("cargo named no output folder of the build script of `pcc-userspace`")?;
     object::check(&folder.join("pcc-ebpf"))?;
     Ok(built.program)
@@ -42,12 +55,12 @@ pub fn pcc(profile: Profile) -> Result<PathBuf> {
 
 /// Builds the program `name` of the crate `tests` and returns its path.
 pub fn program_of_tests(name: &str, profile: Profile) -> Result<PathBuf> {
-    Ok(cargo_build("tests", Target::Program(name), profile)?.program)
+    Ok(cargo_build("tests", Target::Program(name), profile.options())?.program)
 }
 
 /// Builds the integration test `name` of the crate `tests` and returns the path of the program that runs it.
 pub fn test_of_tests(name: &str, profile: Profile) -> Result<PathBuf> {
-    Ok(cargo_build("tests", Target::Test(name), profile)?.program)
+    Ok(cargo_build("tests", Target::Test(name), profile.options())?.program)
 }
 
 #[derive(Clone, Copy)]
@@ -62,16 +75,14 @@ struct Built {
     out_folder: Option<PathBuf>,
 }
 
-fn cargo_build(package: &str, target: Target<'_>, profile: Profile) -> Result<Built> {
+fn cargo_build(package: &str, target: Target<'_>, options: &[&str]) -> Result<Built> {
     let (selector, program) = match target {
         Target::Program(name) => ("--bin", name),
         Target::Test(name) => ("--test", name),
     };
     let mut command = shell::cargo();
     command.args(["build", "--package", package, selector, program, "--message-format=json-render-diagnostics"]);
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
+    command.args(options);
     let mut child = command.stdout(Stdio::piped()).spawn().context("starting `cargo build`")?;
     let stdout = child.stdout.take().context("`cargo build` has no output")?;
     let (mut executable, mut out_folder) = (None, None);

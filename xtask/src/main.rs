@@ -14,6 +14,7 @@ mod corpus;
 mod initramfs;
 mod lab;
 mod object;
+mod package;
 mod run;
 mod setup;
 mod shell;
@@ -45,7 +46,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Checks format, lints and the kernel object, then runs all tests, then `vm`
+    /// Checks format, lints and the kernel object, then runs all tests, then `vm` and the test of packages
     Test {
         /// Runs only the tests whose name contains TEXT, without the checks before them
         #[arg(long, value_name = "TEXT")]
@@ -71,6 +72,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Makes the Debian packages and the static tarballs, for x86-64 and arm64, in `target/package`
+    Package {
+        /// Also installs, upgrades and removes the package in an emulated Debian, under live connections
+        #[arg(long)]
+        test: bool,
+    },
     /// Boots Debian's stock 6.1 kernel in an emulated machine and runs the lab there
     Vm(vm::Arguments),
 }
@@ -87,7 +94,7 @@ fn main() -> ExitCode {
 
 fn perform(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Setup => setup::ensure(setup::Scope::Vm)?,
+        Command::Setup => setup::ensure(setup::Scope::Everything)?,
         Command::Build { release } => build::build(build::Profile::new(release))?,
         Command::Run { args } => match run::run(&args)? {},
         Command::Test { corpus: Some(folder), .. } => corpus::corpus(&folder)?,
@@ -95,6 +102,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Test { filter, corpus: None, .. } => test::test(filter.as_deref())?,
         Command::Lab { args } => match lab::lab(&args)? {},
         Command::Bench { args } => match bench::bench(&args)? {},
+        Command::Package { test } => package::package(test)?,
         Command::Vm(arguments) => return vm::vm(&arguments),
     }
     Ok(ExitCode::SUCCESS)

@@ -12,7 +12,7 @@ use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::shell;
+use crate::{package, shell};
 
 /// What the machine must be able to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,19 @@ pub enum Scope {
     Test,
     /// Boot another kernel besides.
     Vm,
+    /// Compile, for other machines too, and make packages.
+    Package,
+    /// All of that, and test packages.
+    Everything,
+}
+
+impl Scope {
+    fn includes(self, other: Self) -> bool {
+        match self {
+            Self::Package => matches!(other, Self::Build | Self::Package),
+            _ => other <= self,
+        }
+    }
 }
 
 /// Installs what `scope` needs and the machine lacks; where we may not, the error holds the commands to type.
@@ -47,7 +60,7 @@ pub fn ensure(scope: Scope) -> Result<()> {
 const LINKER_VERSION: &str = "0.13.0";
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(Scope, &str, &str); 16] = [
+const PROGRAMS: &[(Scope, &str, &str)] = &[
     (Scope::Run, "ip", "iproute2"),
     (Scope::Run, "nft", "nftables"),
     (Scope::Test, "bpftool", "bpftool"),
@@ -64,6 +77,13 @@ const PROGRAMS: [(Scope, &str, &str); 16] = [
     (Scope::Vm, "pppd", "ppp"),
     (Scope::Vm, "pppoe-server", "pppoe"),
     (Scope::Vm, "qemu-system-x86_64", "qemu-system-x86"),
+    (Scope::Package, "clang", "clang"),
+    (Scope::Package, "dpkg-deb", "dpkg"),
+    (Scope::Package, "musl-gcc", "musl-tools"),
+    (Scope::Package, "qemu-aarch64-static", "qemu-user-static"),
+    (Scope::Everything, "lintian", "lintian"),
+    (Scope::Everything, "mke2fs", "e2fsprogs"),
+    (Scope::Everything, "mmdebstrap", "mmdebstrap"),
 ];
 
 #[derive(Default)]
@@ -72,6 +92,8 @@ struct Missing {
     packages: Vec<&'static str>,
     /// Components of the toolchain in use.
     components: Vec<&'static str>,
+    /// What else it compiles for.
+    targets: Vec<&'static str>,
     /// `bpf-linker`.
     linker: Option<Linker>,
     /// The BPF file system at `/sys/fs/bpf`.
@@ -98,7 +120,7 @@ struct Step {
 fn probe(scope: Scope) -> Result<Missing> {
     let mut missing = Missing::default();
     for (needed_by, program, package) in PROGRAMS {
-        if needed_by <= scope && shell::find(program).is_none() && !missing.packages.contains(&package) {
+        if scope.includes(needed_by) && shell::find(program).is_none() && !missing.packages.contains(&package) {
             missing.packages.push(package);
         }
     }
@@ -109,12 +131,16 @@ fn probe(scope: Scope) -> Result<Missing> {
     if source.is_none() {
         missing.components.push("rust-src");
     }
-    if scope >= Scope::Test {
+    if scope.includes(Scope::Test) {
         let tools = [("bin/cargo-clippy", "clippy"), ("bin/cargo-fmt", "rustfmt")];
         missing.components.extend(tools.iter().filter(|(file, _)| !sysroot.join(file).is_file()).map(|(_, name)| name));
     }
+    if scope.includes(Scope::Package) {
+        let missing_target = |target: &&str| !sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
+        missing.targets.extend(package::TARGETS.into_iter().filter(missing_target));
+    }
     missing.linker = probe_linker(source.unwrap_or(&sysroot))?;
-    missing.bpffs = scope >= Scope::Run && !is_mounted("/sys/fs/bpf");
+    missing.bpffs = scope.includes(Scope::Run) && !is_mounted("/sys/fs/bpf");
     Ok(missing)
 }
 
@@ -198,6 +224,7 @@ fn steps(missing: &Missing) -> Vec<Step> {
         otherwise: (*component == "rust-src").then(|| install_packages("rustc-web rust-web-src")),
         ..step(format!("rustup component add {component}"))
     }));
+    steps.extend(missing.targets.iter().map(|target| step(format!("rustup target add {target}"))));
     if let Some(linker) = &missing.linker {
         steps.push(step(install_linker(linker.llvm)));
     }
@@ -277,6 +304,7 @@ mod tests {
         Missing {
             packages: vec!["nftables", "iproute2"],
             components: vec!["rust-src"],
+            targets: vec!["aarch64-unknown-linux-musl"],
             linker: Some(Linker { llvm: 22, llvm_missing: true }),
             bpffs: true,
         }
@@ -297,6 +325,7 @@ hint: type
   sudo apt-get install --yes --no-install-recommends nftables iproute2 llvm-22-dev
   rustup component add rust-src
   or, where that fails: sudo apt-get install --yes --no-install-recommends rustc-web rust-web-src
+  rustup target add aarch64-unknown-linux-musl
   LLVM_PREFIX=/usr/lib/llvm-22 cargo install --quiet bpf-linker --version 0.13.0 --locked --no-default-features --features llvm-22
   sudo mount -t bpf bpf /sys/fs/bpf";
         assert_eq!(text, expected);

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: format, lints, the kernel object, then every test; `cargo test` does only the last, and
 //! only where the machine is ready and we are root. The tests end to end run again without the fast path, and some of them
-//! with it in XDP. At the end the lab runs once more on an older kernel.
+//! with it in XDP. At the end the lab runs once more on an older kernel, and the package lives through its life in a Debian.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::AddAssign;
@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, Profile};
-use crate::{setup, shell, vm};
+use crate::{package, setup, shell, vm};
 
 /// Tests of whole connections, which any mode of the fast path must pass.
 const END_TO_END: [&str; 21] = [
@@ -45,7 +45,7 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     demand_root()?;
     // The emulated machine runs programs of this one.
     let boots_older_kernel = filter.is_none() && cfg!(target_arch = "x86_64");
-    let scope = if boots_older_kernel { setup::Scope::Vm } else { setup::Scope::Test };
+    let scope = if boots_older_kernel { setup::Scope::Everything } else { setup::Scope::Test };
     part("setup", || setup::ensure(scope))?;
     if filter.is_none() {
         part("format", || shell::run(shell::cargo().args(["fmt", "--all", "--check"])))?;
@@ -61,13 +61,8 @@ pub fn test(filter: Option<&str>) -> Result<()> {
         count += part("tests with the fast path in XDP", || end_to_end(&pcc, &IN_XDP, "xdp"))?;
     }
     if boots_older_kernel {
-        match part("Debian's kernel", vm::smoke) {
-            Ok(()) => count.passed += 1,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                count.failed += 1;
-            }
-        }
+        count.add_one(part("Debian's kernel", vm::smoke));
+        count.add_one(part("packages", package::test));
     }
     count.conclude(filter)
 }
@@ -128,6 +123,17 @@ impl Count {
             (None, Self { ignored: 1.., .. }) => bail!("{} tests are ignored, which hides them", self.ignored),
             _ if !self.success => bail!("`cargo test` failed"),
             _ => Ok(()),
+        }
+    }
+
+    /// Adds what is one test.
+    fn add_one(&mut self, result: Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                self.failed += 1;
+            }
         }
     }
 

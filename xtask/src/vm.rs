@@ -75,7 +75,7 @@ fn run(arguments: &Arguments) -> Result<u8> {
     let kernel = kernel(&folder)?;
     let initramfs = folder.join("initramfs.cpio");
     write_initramfs(&initramfs, &kernel, &programs, &script, &arguments.arguments)?;
-    boot(&kernel, &initramfs, arguments.timeout)
+    boot(&kernel, &initramfs, None, "", arguments.timeout)
 }
 
 /// What `cargo xtask test` has built already.
@@ -116,16 +116,65 @@ const PPP_PLUGINS: &str = "/usr/lib/pppd";
 const PPP_PROGRAMS: [&str; 2] = ["pppd", "pppoe"];
 
 /// What the script's exit code stands behind on the serial line.
-const EXIT: &str = "pcc-vm exit code: ";
+pub const EXIT: &str = "pcc-vm exit code: ";
 
-struct Kernel {
+/// A kernel of Debian's, unpacked.
+pub struct Kernel {
     image: PathBuf,
     /// `lib/modules/VERSION`.
     modules: PathBuf,
 }
 
+impl Kernel {
+    /// As `uname -r` says it.
+    pub fn version(&self) -> Result<&str> {
+        self.modules.file_name().and_then(|name| name.to_str()).context("the folder of modules has no name")
+    }
+
+    /// Copies the modules that are of use in a machine to where the system below `root` looks for them.
+    pub fn modules_into(&self, root: &Path) -> Result<()> {
+        let to = root.join("usr/lib/modules").join(self.version()?);
+        copy_tree(&to, &self.modules, &|path| is_wanted(&self.modules, path))
+    }
+
+    /// The files of `modules` and of those that they need, in the order to load them.
+    pub fn with_dependencies(&self, modules: &[&str]) -> Result<Vec<PathBuf>> {
+        // Above `lib/modules/VERSION`.
+        let base = self.modules.ancestors().nth(3).context("the folder of modules is nowhere")?;
+        let mut command = Command::new(shell::find("modprobe").context("`modprobe` is not in PATH")?);
+        command
+            .args(["--show-depends", "--all", "--set-version", self.version()?, "--dirname"])
+            .arg(base)
+            .args(modules);
+        let text = shell::output(&mut command).context("`modprobe --show-depends` failed")?;
+        let mut files = Vec::new();
+        for file in text.lines().filter_map(|line| line.strip_prefix("insmod ")).map(|file| Path::new(file.trim())) {
+            if !files.iter().any(|known| known == file) {
+                files.push(file.to_owned());
+            }
+        }
+        Ok(files)
+    }
+}
+
+fn copy_tree(to: &Path, from: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if wanted(&from) {
+            if entry.file_type()?.is_dir() {
+                copy_tree(&to, &from, wanted)?;
+            } else {
+                fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Unpacks Debian's newest kernel package below `folder`, unless it is there.
-fn kernel(folder: &Path) -> Result<Kernel> {
+pub fn kernel(folder: &Path) -> Result<Kernel> {
     setup::refresh_package_lists();
     let depends = shell::output(Command::new("apt-cache").args(["depends", "linux-image-amd64"]));
     let package = depends
@@ -180,9 +229,8 @@ fn write_initramfs(
     archive.link(Path::new("/usr/bin/sh"), Path::new("busybox"))?;
     // Where the kernel looks for it.
     archive.link(Path::new("/usr/sbin/modprobe"), Path::new("../bin/kmod"))?;
-    let version = kernel.modules.file_name().context("the folder of modules has no name")?;
     let modules = kernel.modules.as_path();
-    archive.tree(&Path::new("/usr/lib/modules").join(version), modules, &|path| is_wanted(modules, path))?;
+    archive.tree(&Path::new("/usr/lib/modules").join(kernel.version()?), modules, &|path| is_wanted(modules, path))?;
     for folder in ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/etc/ppp", "/var/tmp"] {
         archive.folder(Path::new(folder))?;
     }
@@ -231,14 +279,18 @@ poweroff -f
     )
 }
 
-/// Boots, prints what the machine prints, and returns the exit code of the script.
-fn boot(kernel: &Kernel, initramfs: &Path, timeout: u32) -> Result<u8> {
+/// Boots, prints what the machine prints, and returns the exit code of the script. What is written to `disk` is lost at
+/// the end.
+pub fn boot(kernel: &Kernel, initramfs: &Path, disk: Option<&Path>, kernel_options: &str, timeout: u32) -> Result<u8> {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", &timeout.to_string(), "qemu-system-x86_64"]);
     command.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "2048"]);
     command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]);
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
-    command.args(["-append", "console=ttyS0 quiet panic=-1"]);
+    command.args(["-append", &format!("console=ttyS0 quiet panic=-1{kernel_options}")]);
+    if let Some(disk) = disk {
+        command.arg("-drive").arg(format!("if=virtio,format=raw,snapshot=on,file={}", disk.display()));
+    }
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting `qemu-system-x86_64`")?;
     let stdout = child.stdout.take().context("`qemu-system-x86_64` has no output")?;

@@ -7,11 +7,12 @@ use super::Run;
 use super::inspect::warn;
 use super::operate::stopped;
 use crate::config::{Config, Configuration, Paths};
+use crate::control::Door;
 use crate::controller::{self, Signals};
 use crate::dataplane::DataPlane;
 use crate::host::linux::Linux;
 use crate::instance::Instance;
-use crate::mirror;
+use crate::{log, mirror, rights, service};
 
 /// aya-log's number of the level `info`, which the programs use; 0 makes the verifier remove their logging code.
 const LOG_INFO: u8 = 3;
@@ -20,6 +21,7 @@ pub(super) fn run(flags: &Run) -> Result<()> {
     let configuration = Configuration::load(&flags.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        tokio::spawn(log::tell_suppressed());
         // Before anything is changed, so that an impatient Ctrl-C cannot leave half a start behind.
         let signals = Signals {
             interrupt: signal(SignalKind::interrupt())?,
@@ -49,8 +51,12 @@ async fn run_native(config: Config, flags: &Run, signals: Signals) -> Result<()>
         uplinks.join(", "),
         adopted(&instance.plane)
     );
-    let mut instance = controller::run(instance, signals, &|| Configuration::load(&flags.config)).await?;
-    if flags.keep {
+    let door = match settle(&instance.paths) {
+        Ok(door) => door,
+        Err(error) => return Err(stopped(instance.stop()).err().unwrap_or(error)),
+    };
+    let mut instance = controller::run(instance, door, signals, &|| Configuration::load(&flags.config)).await?;
+    if is_kept(flags) {
         instance.leave_alone()?;
         kept()
     } else {
@@ -68,8 +74,31 @@ async fn run_mirror(config: mirror::Config, flags: &Run, signals: Signals) -> Re
         log_packets(&mut instance.plane)?;
     }
     tracing::info!("ready: {}{}", instance.config.name, adopted(&instance.plane));
-    let instance = mirror::controller::run(instance, signals, &|| Configuration::load(&flags.config)).await?;
-    if flags.keep { kept() } else { stopped(instance.stop()) }
+    let door = match settle(&instance.paths) {
+        Ok(door) => door,
+        Err(error) => return Err(stopped(instance.stop()).err().unwrap_or(error)),
+    };
+    let instance = mirror::controller::run(instance, door, signals, &|| Configuration::load(&flags.config)).await?;
+    if is_kept(flags) { kept() } else { stopped(instance.stop()) }
+}
+
+/// What needs more rights than the loop.
+fn settle(paths: &Paths) -> Result<Door> {
+    let door = Door::open(&paths.run)?;
+    rights::give_up()?;
+    Ok(door)
+}
+
+/// The data path goes on without us. Where that depends on what systemd does, and it does not say, traffic comes first.
+fn is_kept(flags: &Run) -> bool {
+    match &flags.keep {
+        None => false,
+        Some(None) => true,
+        Some(Some(unit)) => service::restarts(unit).unwrap_or_else(|error| {
+            tracing::warn!("is `{unit}` restarted? {error:#}");
+            true
+        }),
+    }
 }
 
 fn adopted(plane: &DataPlane) -> &'static str {

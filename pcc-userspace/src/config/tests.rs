@@ -31,6 +31,18 @@ fn from_toml(text: &str) -> Result<Config, Problems> {
 const TWO: &str = "lan = [\"eth2\"]\n[[uplink]]\ndevice = \"eth0\"\n[[uplink]]\ndevice = \"eth1\"\n";
 
 #[test]
+fn the_file_in_packages_is_refused_until_it_is_edited() {
+    let packaged = include_str!("../../dist/pcc.toml");
+    let problems = from_toml(packaged).unwrap_err().to_string();
+    assert!(problems.contains("uplink") && problems.contains("LAN"), "{problems}");
+    // What is explained has a space behind the `#`.
+    let keys = packaged.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(' '));
+    let edited = keys.collect::<Vec<_>>().join("\n");
+    let names: Vec<String> = from_toml(&edited).unwrap().uplinks.into_iter().map(|uplink| uplink.name).collect();
+    assert_eq!(names, ["fibre", "cable"]);
+}
+
+#[test]
 fn the_shortest_flags_give_the_defaults() {
     let config = from_flags(&["--wan", "eth0,eth1", "--lan", "eth2"]).unwrap();
     assert_eq!(config, from_toml(TWO).unwrap());

@@ -195,6 +195,6 @@ fn link_pin(ifindex: u32, program: &str) -> String {
     format!("{ifindex}-{program}")
 }
 
-fn link_ifindex(name: &std::ffi::OsStr) -> Option<u32> {
+pub(super) fn link_ifindex(name: &std::ffi::OsStr) -> Option<u32> {
     name.to_str()?.split_once('-')?.0.parse().ok()
 }

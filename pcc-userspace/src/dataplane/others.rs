@@ -1,26 +1,44 @@
 //! Programs of others beside ours.
 
-use aya::programs::{SchedClassifier, TcAttachType};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 
-/// All our programs begin with it.
-const OURS: &str = "pcc_";
+use aya::programs::links::{FdLink, PinnedLink};
+use pcc_bpf::{Direction, tcx_programs};
 
-/// The first program of somebody else that TCX runs on `device` at ingress, behind ours or where there is none of ours; and
+use super::attach::link_ifindex;
+
+/// Below it every instance has its pins, in folders of ABIs.
+const PINS: &str = "/sys/fs/bpf/pcc";
+
+/// The first program of somebody else that TCX runs on the device at ingress, behind ours or where there is none of ours; and
 /// the first one at egress. Kernels without TCX have none.
-pub fn others(device: &str) -> [Option<String>; 2] {
-    let names = |direction| {
-        let programs = SchedClassifier::query_tcx(device, direction).map(|(_, programs)| programs).unwrap_or_default();
-        programs.iter().map(|it| it.name_as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
-    };
-    let egress = names(TcAttachType::Egress).into_iter().find(|name| !name.starts_with(OURS));
-    [behind_ours(names(TcAttachType::Ingress)), egress]
+pub fn others(ifindex: u32) -> [Option<String>; 2] {
+    let programs = |direction| tcx_programs(ifindex, direction).unwrap_or_default();
+    let (ingress, egress) = (programs(Direction::Ingress), programs(Direction::Egress));
+    if ingress.is_empty() && egress.is_empty() {
+        return [None, None];
+    }
+    let ours = ours(ifindex);
+    let egress = egress.into_iter().find(|id| !ours.contains(id));
+    // Its name is for those who may do everything, which a running controller may not.
+    [behind(&ours, ingress), egress].map(|id| id.map(|id| format!("BPF program {id}")))
 }
 
-/// The first of `names` that is not ours and does not run before all of ours.
-fn behind_ours(names: Vec<String>) -> Option<String> {
-    let ours = |name: &String| name.starts_with(OURS);
-    let first = names.iter().position(ours).unwrap_or(0);
-    names.into_iter().skip(first).find(|name| !ours(name))
+/// Programs that our pinned links, of whatever instance, have on device `ifindex`.
+fn ours(ifindex: u32) -> BTreeSet<u32> {
+    let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let pins = entries(PINS.into()).flat_map(entries).flat_map(entries);
+    let here = pins.filter(|pin| pin.file_name().and_then(link_ifindex) == Some(ifindex));
+    let program = |pin| Some(FdLink::from(PinnedLink::from_pin(pin).ok()?).info().ok()?.program_id());
+    here.filter_map(program).collect()
+}
+
+/// The first of `programs` that is not one of `ours` and does not run before all of them.
+fn behind(ours: &BTreeSet<u32>, programs: Vec<u32>) -> Option<u32> {
+    let first = programs.iter().position(|id| ours.contains(id)).unwrap_or(0);
+    programs.into_iter().skip(first).find(|id| !ours.contains(id))
 }
 
 #[cfg(test)]
@@ -29,11 +47,11 @@ mod tests {
 
     #[test]
     fn what_runs_before_ours_sees_each_packet_anyway() {
-        let behind = |names: &[&str]| behind_ours(names.iter().map(|name| (*name).to_owned()).collect());
+        let behind = |programs: &[u32]| behind(&[1, 2].into(), programs.to_vec());
         assert_eq!(behind(&[]), None);
-        assert_eq!(behind(&["pcc_shortcut", "pcc_wan_in"]), None);
-        assert_eq!(behind(&["firewall", "pcc_shortcut", "pcc_wan_in"]), None);
-        assert_eq!(behind(&["a", "pcc_shortcut", "b"]), Some("b".into()));
-        assert_eq!(behind(&["firewall"]), Some("firewall".into()), "ours will come before it");
+        assert_eq!(behind(&[1, 2]), None);
+        assert_eq!(behind(&[7, 1, 2]), None);
+        assert_eq!(behind(&[7, 1, 8]), Some(8));
+        assert_eq!(behind(&[7]), Some(7), "ours will come before it");
     }
 }

@@ -24,6 +24,7 @@ use crate::problem::Problem;
 const ACCOUNTING: &str = "net/netfilter/nf_conntrack_acct";
 
 /// Looks through the connections of an instance, for one at a time.
+#[derive(Debug)]
 pub struct Server {
     paths: Paths,
     turn: Mutex<()>,

@@ -60,7 +60,7 @@ pub(super) fn facts(netlink: &mut Netlink, features: &mut Features, links: &[&Li
                 _ => {}
             }
         }
-        let [program_in, program_out] = dataplane::others(&link.name);
+        let [program_in, program_out] = dataplane::others(link.index);
         let known = Facts {
             xdp: xdp.as_ref().map(|xdp| xdp.get(&link.index).copied().unwrap_or(0)),
             shaper: shaper(own.iter().map(|it| it.kind.as_str())),

@@ -14,7 +14,7 @@ use super::instance::Instance;
 use super::routes::{self, Egress, Method, Watch, WatchKey};
 use super::status::Status;
 use crate::config::Configuration;
-use crate::control::{self, Answer, Request};
+use crate::control::{Answer, Door, Request};
 use crate::controller::common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
 use crate::controller::{Event, RESYNC, Reread, Signals, Sources, is_ruleset, next, refusal, settle};
 use crate::events::{Kind, Teller};
@@ -25,16 +25,17 @@ use crate::host::Family;
 use crate::host::netlink::Monitor;
 use crate::problem::{self, Problem};
 use crate::ruleset;
+use crate::service::Service;
 
-/// Runs until a signal says stop. The instance is given back, still running.
+/// Runs until a signal says stop, and answers at `door`. The instance is given back, still running.
 ///
 /// # Errors
 /// The means of watching the host fail; probes that fail are losses, not errors.
-pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Result<Instance> {
+pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Reread<'_>) -> Result<Instance> {
     let (answers, answered) = mpsc::channel(64);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.base.instance);
-    control::listen(&instance.paths, asked_sender, &teller)?;
+    let _server = door.serve(&instance.paths, asked_sender, teller.clone())?;
     let table = ruleset::table_name(&instance.config.base.instance);
     let monitor = Monitor::new(&table)?;
     let _guard = guard(&table);
@@ -45,14 +46,18 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
         trial: Trial::none(),
         teller,
         looked: Instant::now(),
+        service: Service::new(Instant::now()),
     };
     controller.teller.tell(Kind::Started);
     // Something may have changed between the survey and the start of the watch.
     controller.look();
+    controller.service.ready(controller.watching.summary());
     loop {
+        controller.service.beat(Instant::now());
         controller.watching.send_due(Instant::now());
         match next(&mut sources, controller.next_deadline()).await? {
             Event::Stop => {
+                controller.service.stopping();
                 controller.teller.tell(Kind::Stopped);
                 return Ok(controller.instance);
             }
@@ -87,12 +92,13 @@ struct Controller {
     trial: Trial<Config>,
     teller: Teller,
     looked: Instant,
+    service: Service,
 }
 
 impl Controller {
     fn next_deadline(&self) -> Instant {
-        let deadlines = self.watching.next_deadline().into_iter().chain(self.trial.deadline());
-        deadlines.chain([self.looked + RESYNC]).min().unwrap_or(self.looked)
+        let deadlines = [self.watching.next_deadline(), self.trial.deadline(), self.service.deadline()];
+        deadlines.into_iter().flatten().chain([self.looked + RESYNC]).min().unwrap_or(self.looked)
     }
 
     /// Brings the instance in line with the host, and the probes with the routes.
@@ -107,6 +113,7 @@ impl Controller {
 
     fn publish(&mut self) {
         self.watching.publish(&mut self.instance);
+        self.service.show(self.watching.summary());
     }
 
     fn repair_table(&mut self) {
@@ -156,6 +163,13 @@ impl Controller {
     }
 
     fn reload(&mut self, reread: Reread<'_>, trial: Option<Duration>) -> Result<Vec<String>> {
+        self.service.reloading();
+        let outcome = self.read_and_follow(reread, trial);
+        self.service.ready(self.watching.summary());
+        outcome
+    }
+
+    fn read_and_follow(&mut self, reread: Reread<'_>, trial: Option<Duration>) -> Result<Vec<String>> {
         let Configuration::Mirror(config) = reread()? else {
             return Err(other_kind("no RouterOS configuration").into());
         };
@@ -238,6 +252,12 @@ impl Watching {
                 }
             }
         }
+    }
+
+    /// One line about what answers.
+    fn summary(&self) -> String {
+        let usable = self.checks.values().filter(|check| check.machine.state().is_usable()).count();
+        format!("{usable} of {} watched hosts answer", self.checks.len())
     }
 
     fn publish(&mut self, instance: &mut Instance) {

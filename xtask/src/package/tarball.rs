@@ -1,0 +1,27 @@
+//! The tarball: what is in every package, for the prefix `/usr/local`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::contents::{self, Contents};
+use super::{Architecture, VERSION, sh};
+
+/// Makes the tarball in `folder`.
+pub fn tarball(folder: &Path, architecture: &Architecture, contents: &Contents) -> Result<PathBuf> {
+    let name = format!("pcc-{VERSION}-{}", architecture.tarball);
+    let tree = folder.join(&name);
+    contents.write(&tree, Path::to_owned)?;
+    let unit = tree.join("lib/systemd/system/pcc.service");
+    let text = fs::read_to_string(&unit).with_context(|| format!("reading {}", unit.display()))?;
+    contents::write(&unit, 0o644, text.replace("/usr/sbin/", "/usr/local/sbin/").as_bytes())?;
+    sh(
+        folder,
+        &format!(
+            "tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$SOURCE_DATE_EPOCH -c {name} \
+             | gzip -9n > {name}.tar.gz && rm -r {name}"
+        ),
+    )?;
+    Ok(folder.join(format!("{name}.tar.gz")))
+}
