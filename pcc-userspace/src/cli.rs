@@ -16,6 +16,7 @@ use crate::routeros::model::values;
 mod inspect;
 mod operate;
 mod run;
+mod trace;
 
 /// Multi-WAN load balancing by per-connection hash, with the classifier in the kernel.
 #[derive(Debug, Parser)]
@@ -92,6 +93,8 @@ enum Command {
         #[command(flatten)]
         instance: InstanceFlag,
     },
+    /// Print the packets of a client or a port as they pass the devices, until interrupted.
+    Trace(trace::Trace),
     /// Remove everything that an instance left on the host, also after a crash.
     Down {
         #[command(flatten)]
@@ -227,6 +230,7 @@ impl Cli {
             Command::Uplink { name, change, persist, instance } => {
                 operate::change(&instance.instance, name, change.into(), persist)
             }
+            Command::Trace(flags) => trace::trace(&flags),
             Command::Down { instance } => operate::down(&instance.instance),
         }
     }

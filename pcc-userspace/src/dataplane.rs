@@ -28,6 +28,7 @@ pub const STICKY_ENTRIES: u32 = 65_536;
 pub use attach::remove;
 pub use others::others;
 pub use publish::SET_SPACE;
+pub use tracer::Tracer;
 
 mod attach;
 mod cgroup;
@@ -35,6 +36,7 @@ mod others;
 mod publish;
 mod question;
 mod shortcuts;
+mod tracer;
 
 /// The loaded programs and their maps.
 pub struct DataPlane {

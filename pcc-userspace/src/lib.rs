@@ -39,3 +39,4 @@ pub mod status;
 pub mod survey;
 pub mod teardown;
 pub mod topology;
+pub mod trace;

@@ -145,7 +145,7 @@ fn members_of_the_group_read_and_change_nothing() {
     assert_eq!(status(), before);
     assert!(lab.pcc_output(&["uplink", "wan1", "weight", "3"]).status.success(), "root may");
     assert_ne!(status(), before);
-    pcc.wait_for(&format!("refused request=Confirm uid={NOBODY}"), Duration::ZERO);
+    pcc.wait_for(&format!("refused uid={NOBODY} request=Confirm"), Duration::ZERO);
 }
 
 #[test]

@@ -14,10 +14,11 @@ use crate::build::{self, Profile};
 use crate::{setup, shell, vm};
 
 /// Tests of whole connections, which any mode of the fast path must pass.
-const END_TO_END: [&str; 19] = [
+const END_TO_END: [&str; 22] = [
     "balance",
     "bad_input",
     "chaos",
+    "control",
     "crowd",
     "events",
     "explain",
@@ -32,7 +33,9 @@ const END_TO_END: [&str; 19] = [
     "reload",
     "rules",
     "scan",
+    "service",
     "tiers",
+    "trace",
     "world",
 ];
 /// Those of them that always run with the fast path in XDP too.
