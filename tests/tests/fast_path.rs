@@ -125,7 +125,11 @@ fn a_program_of_others_behind_ours_sees_each_packet() {
     let number = program.info().unwrap().id();
     let reason = format!("wan1 has filters at ingress (BPF program {number}), which shape or inspect each packet");
     let expected = (Way::Stack, reason);
-    assert!(eventually(SEEN, || pair(&status(&lab).fast_path, "wan1", "lan") == expected), "{:?}", status(&lab).fast_path);
+    assert!(
+        eventually(SEEN, || pair(&status(&lab).fast_path, "wan1", "lan") == expected),
+        "{:?}",
+        status(&lab).fast_path
+    );
     drop(other);
     assert!(eventually(SEEN, || pair(&status(&lab).fast_path, "wan1", "lan").0 == Way::Tc));
 }

@@ -23,7 +23,6 @@ use crate::trace::{Names, filter};
 const PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Args, Debug)]
-#[group(skip)]
 pub(super) struct Trace {
     /// Packets from and to this address or prefix of the LAN, also where they are translated.
     #[arg(long, value_name = "ADDRESS", value_parser = network, required_unless_present = "port")]
