@@ -286,7 +286,7 @@ fn crowd(lab: &Lab) {
 
 /// How late signs of life came, sorted: 50, and more of them while `more`.
 fn lateness(signs: &UnixDatagram, more: impl Fn() -> bool) -> Vec<Duration> {
-    let mut next = || {
+    let next = || {
         let mut bytes = [0; 256];
         let length = signs.recv(&mut bytes).unwrap();
         &bytes[..length] == b"WATCHDOG=1\n"
