@@ -22,6 +22,7 @@ mod run;
 mod shell;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use shell::complete;
 
@@ -139,6 +140,9 @@ enum Command {
         #[command(flatten)]
         instance: InstanceFlag,
     },
+    /// Print the packets of a client or a port as they pass the devices, until interrupted.
+    #[command(after_help = "Example: pcc trace --client 192.0.2.7 --seconds 30")]
+    Trace(trace::Trace),
     /// Remove everything that an instance left on the host.
     ///
     /// Also what is left after a crash.
@@ -354,6 +358,7 @@ impl Cli {
             Command::Uplink { name, change, persist, json, instance } => {
                 operate::change(&instance.instance, name, change.into(), persist, json)
             }
+            Command::Trace(flags) => trace::trace(&flags),
             Command::Down { instance } => operate::down(&instance.instance),
             Command::Completions { shell } => shell::completions(&shell),
             Command::Man { directory } => shell::manual(&directory),

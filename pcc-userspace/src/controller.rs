@@ -72,7 +72,8 @@ pub struct Signals {
 /// Reads the configuration anew.
 pub type Reread<'a> = &'a dyn Fn() -> Result<Configuration>;
 
-/// Runs until a signal says stop, and answers at `door`. The instance is given back, still running. `reread` reads the configuration for a reload.
+/// Runs until a signal says stop, and answers at `door`. The instance is given back, still running. `reread` reads the
+/// configuration for a reload.
 ///
 /// # Errors
 /// The means of watching the host fail; health checks that fail are losses, not errors.

@@ -27,6 +27,7 @@ pub use attach::remove;
 pub use others::others;
 pub use pinned::{Pinned, Taken};
 pub use publish::SET_SPACE;
+pub use tracer::Tracer;
 
 mod attach;
 mod cgroup;
@@ -36,6 +37,7 @@ mod pinned;
 mod publish;
 mod question;
 mod shortcuts;
+mod tracer;
 
 /// The loaded programs and their maps.
 pub struct DataPlane {

@@ -40,4 +40,5 @@ pub mod status;
 pub mod survey;
 pub mod teardown;
 pub mod topology;
+pub mod trace;
 pub mod verify;

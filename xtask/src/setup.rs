@@ -70,6 +70,8 @@ const PROGRAMS: &[(Scope, &str, &str)] = &[
     (Scope::Test, "iperf3", "iperf3"),
     (Scope::Test, "iptables-legacy", "iptables"),
     (Scope::Test, "ping", "iputils-ping"),
+    (Scope::Test, "setpriv", "util-linux"),
+    (Scope::Test, "systemd-analyze", "systemd"),
     (Scope::Test, "tc", "iproute2"),
     (Scope::Test, "zsh", "zsh"),
     (Scope::Vm, "busybox", "busybox"),

@@ -14,10 +14,11 @@ use crate::build::{self, Profile};
 use crate::{package, setup, shell, vm};
 
 /// Tests of whole connections, which any mode of the fast path must pass.
-const END_TO_END: [&str; 21] = [
+const END_TO_END: &[&str] = &[
     "balance",
     "bad_input",
     "chaos",
+    "control",
     "crowd",
     "events",
     "explain",
@@ -33,7 +34,9 @@ const END_TO_END: [&str; 21] = [
     "reload",
     "rules",
     "scan",
+    "service",
     "tiers",
+    "trace",
     "verify",
     "world",
 ];

@@ -44,6 +44,10 @@ async fn run_native(config: Config, flags: &Run, signals: Signals) -> Result<()>
     if flags.log_flows {
         log_packets(&mut instance.plane)?;
     }
+    let door = match settle(&instance.paths) {
+        Ok(door) => door,
+        Err(error) => return Err(stopped(instance.stop()).err().unwrap_or(error)),
+    };
     let uplinks: Vec<&str> = instance.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
     tracing::info!(
         "ready: {} over {}{}",
@@ -51,10 +55,6 @@ async fn run_native(config: Config, flags: &Run, signals: Signals) -> Result<()>
         uplinks.join(", "),
         adopted(&instance.plane)
     );
-    let door = match settle(&instance.paths) {
-        Ok(door) => door,
-        Err(error) => return Err(stopped(instance.stop()).err().unwrap_or(error)),
-    };
     let mut instance = controller::run(instance, door, signals, &|| Configuration::load(&flags.config)).await?;
     if is_kept(flags) {
         instance.leave_alone()?;
@@ -73,16 +73,16 @@ async fn run_mirror(config: mirror::Config, flags: &Run, signals: Signals) -> Re
     if flags.log_flows {
         log_packets(&mut instance.plane)?;
     }
-    tracing::info!("ready: {}{}", instance.config.name, adopted(&instance.plane));
     let door = match settle(&instance.paths) {
         Ok(door) => door,
         Err(error) => return Err(stopped(instance.stop()).err().unwrap_or(error)),
     };
+    tracing::info!("ready: {}{}", instance.config.name, adopted(&instance.plane));
     let instance = mirror::controller::run(instance, door, signals, &|| Configuration::load(&flags.config)).await?;
     if is_kept(flags) { kept() } else { stopped(instance.stop()) }
 }
 
-/// What needs more rights than the loop.
+/// What needs more rights than the loop. From now on those who ask are heard, if not answered yet.
 fn settle(paths: &Paths) -> Result<Door> {
     let door = Door::open(&paths.run)?;
     rights::give_up()?;

@@ -177,7 +177,7 @@ fn leave_attached(program: &mut SchedClassifier, id: SchedClassifierLinkId) -> R
 }
 
 /// The kernel does not know `BPF_LINK_CREATE` for tc programs (before 6.6).
-fn lacks_tcx(error: &ProgramError) -> bool {
+pub(super) fn lacks_tcx(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(error)
         if matches!(error.io_error.raw_os_error(), Some(code) if code == rustix::io::Errno::INVAL.raw_os_error()))
 }
