@@ -117,7 +117,7 @@ impl Status {
                 uplink.way(family).map(|way| FamilyStatus {
                     live: instance.standing.taking.has(family, uplink.id),
                     state: known.as_ref().map_or_else(|| "no next hop".to_owned(), |known| known.state.clone()),
-                    suspended: known.is_some_and(|known| known.suspended),
+                    suspended: known.as_ref().is_some_and(|known| known.suspended),
                     loss: statistics.map(|statistics| statistics.loss),
                     latency_ms: milliseconds(statistics.and_then(|statistics| statistics.latency)),
                     jitter_ms: milliseconds(statistics.and_then(|statistics| statistics.jitter)),
