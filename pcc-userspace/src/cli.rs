@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::config::flags::{Assignment, ConfigFlags, dialect};
+use crate::metrics::Format;
 use crate::overrides::{Admin, Change};
 use crate::routeros::dialect::Dialect;
 use crate::routeros::model::values;
@@ -66,6 +67,14 @@ enum Command {
         /// Print JSON, one object a line.
         #[arg(long)]
         json: bool,
+    },
+    /// Print metrics for monitoring systems, as `run --metrics ADDRESS` serves them by HTTP.
+    Metrics {
+        #[command(flatten)]
+        instance: InstanceFlag,
+        /// How they are written; `prometheus` is the older format, which the textfile collector of node_exporter reads.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
     /// Read the configuration again and put it in force; connections stay where they are. SIGHUP does the same.
     ///
@@ -222,6 +231,7 @@ impl Cli {
             Command::Explain(flags) => inspect::explain_packet(&flags),
             Command::Status { instance, json } => operate::status(&instance.instance, json),
             Command::Events { instance, json } => operate::events(&instance.instance, json),
+            Command::Metrics { instance, format } => operate::metrics(&instance.instance, format),
             Command::Reload { trial, confirm, instance } => operate::reload(&instance.instance, trial, confirm),
             Command::Uplink { name, change, persist, instance } => {
                 operate::change(&instance.instance, name, change.into(), persist)

@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::events::{Event, Listener, Teller};
+use crate::metrics::Format;
 use crate::mirror;
 use crate::overrides::Change;
 use crate::problem::Problem;
@@ -40,6 +41,12 @@ pub enum Request {
     },
     /// Keep the configuration that is being tried.
     Confirm,
+    /// What monitoring systems are told.
+    Metrics {
+        /// How it is written.
+        #[serde(default)]
+        format: Format,
+    },
     /// Every event from now on, one a line, until the reader leaves.
     Events,
 }
@@ -52,6 +59,11 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Request::Status`], of a RouterOS configuration.
     Mirror(Box<mirror::status::Status>),
+    /// To [`Request::Metrics`].
+    Metrics {
+        /// All of it.
+        text: String,
+    },
     /// Done.
     Done {
         /// What the operator should know, one line each.

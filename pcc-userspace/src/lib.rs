@@ -20,6 +20,7 @@ pub mod host;
 pub mod instance;
 pub mod journal;
 pub mod lease;
+pub mod metrics;
 pub mod mirror;
 pub mod overrides;
 pub mod own_traffic;

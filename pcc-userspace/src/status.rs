@@ -1,5 +1,6 @@
 //! One snapshot of a running instance, and its renderings.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -102,6 +103,18 @@ impl Status {
     /// Reads everything from `instance`. `health` says what is known of an uplink (by id) in a family.
     pub fn read(instance: &mut Instance, health: impl Fn(u32, Family) -> Option<Diagnosis>) -> Result<Self> {
         let connections = instance.connections()?;
+        Ok(Self { rules: rule::read(instance)?, ..Self::brief(instance, &connections, health)? })
+    }
+
+    /// The same but for rules, with `connections` by uplink id. It costs the same however many connections there are.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn brief(
+        instance: &Instance,
+        connections: &BTreeMap<u32, u64>,
+        health: impl Fn(u32, Family) -> Option<Diagnosis>,
+    ) -> Result<Self> {
         let traffic: Vec<_> =
             instance.topology.uplinks.iter().map(|uplink| instance.plane.traffic(uplink.id)).collect::<Result<_>>()?;
         let begun: u64 = traffic.iter().map(|traffic| traffic.connections).sum();
@@ -151,9 +164,22 @@ impl Status {
             hash: instance.config.hash.name().to_owned(),
             fast_path: FastPathStatus::read(instance),
             uplinks,
-            rules: rule::read(instance)?,
+            rules: Vec::new(),
             counters: counters(&instance.plane)?,
         })
+    }
+
+    /// The families that uplinks had and lost are there too, as `health` knows them.
+    #[must_use]
+    pub fn with_lost(mut self, health: impl Fn(u32, Family) -> Option<Diagnosis>) -> Self {
+        for uplink in &mut self.uplinks {
+            for (family, status) in [(Family::V4, &mut uplink.ipv4), (Family::V6, &mut uplink.ipv6)] {
+                if status.is_none() {
+                    *status = health(uplink.id, family).map(|known| FamilyStatus::lost(&known));
+                }
+            }
+        }
+        self
     }
 
     /// The table that `pcc status` prints.
@@ -222,6 +248,23 @@ impl Status {
             }
         }
         text + &rule::table(&self.rules) + &fast_path::lines(self) + &counter_line(&self.counters)
+    }
+}
+
+impl FamilyStatus {
+    /// Without address or next hop.
+    fn lost(known: &Diagnosis) -> Self {
+        Self {
+            live: false,
+            state: known.state.clone(),
+            suspended: false,
+            loss: None,
+            latency_ms: None,
+            jitter_ms: None,
+            gateway: None,
+            share_wanted: 0.0,
+            fail_overs: known.fail_overs,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::build::{self, Profile};
 use crate::{setup, shell, vm};
 
 /// Tests of whole connections, which any mode of the fast path must pass.
-const END_TO_END: [&str; 19] = [
+const END_TO_END: [&str; 20] = [
     "balance",
     "bad_input",
     "chaos",
@@ -25,6 +25,7 @@ const END_TO_END: [&str; 19] = [
     "inbound",
     "lan_side",
     "life_cycle",
+    "metrics",
     "odd_starts",
     "odd_uplinks",
     "own_traffic",

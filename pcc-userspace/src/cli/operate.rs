@@ -11,6 +11,7 @@ use crate::control::{self, Answer, Request};
 use crate::controller;
 use crate::host::linux::Linux;
 use crate::journal::{Journal, Lock};
+use crate::metrics::Format;
 use crate::overrides::{self, Change};
 use crate::problem::Problem;
 use crate::teardown;
@@ -19,7 +20,9 @@ pub(super) fn status(instance: &str, json: bool) -> Result<()> {
     let (document, table) = match control::ask(&Paths::of(instance).run, &Request::Status)? {
         Answer::Status(status) => (serde_json::to_string_pretty(&status)?, status.table()),
         Answer::Mirror(status) => (serde_json::to_string_pretty(&status)?, status.table()),
-        Answer::Done { .. } | Answer::Problem { .. } => anyhow::bail!("the controller answered something else"),
+        Answer::Metrics { .. } | Answer::Done { .. } | Answer::Problem { .. } => {
+            anyhow::bail!("the controller answered something else")
+        }
     };
     let mut out = std::io::stdout().lock();
     if json {
@@ -28,6 +31,13 @@ pub(super) fn status(instance: &str, json: bool) -> Result<()> {
         write!(out, "{table}")?;
     }
     Ok(())
+}
+
+pub(super) fn metrics(instance: &str, format: Format) -> Result<()> {
+    let Answer::Metrics { text } = control::ask(&Paths::of(instance).run, &Request::Metrics { format })? else {
+        anyhow::bail!("the controller answered something else");
+    };
+    Ok(write!(std::io::stdout().lock(), "{text}")?)
 }
 
 /// Prints events as they come.

@@ -17,24 +17,27 @@ use crate::config::Configuration;
 use crate::control::{self, Answer, Request};
 use crate::controller::common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
 use crate::controller::{Event, RESYNC, Reread, Signals, Sources, is_ruleset, next, refusal, settle};
+use crate::dataplane;
 use crate::events::{Kind, Teller};
 use crate::health::machine::{self, Machine, State, Timing};
 use crate::health::probe::arp::Requester;
 use crate::health::probe::icmp::Pinger;
 use crate::host::Family;
 use crate::host::netlink::Monitor;
+use crate::metrics::{self, Endpoint, Format, Metrics};
 use crate::problem::{self, Problem};
 use crate::ruleset;
 
-/// Runs until a signal says stop. The instance is given back, still running.
+/// Runs until a signal says stop. The instance is given back, still running. Metrics are served at `endpoint`.
 ///
 /// # Errors
 /// The means of watching the host fail; probes that fail are losses, not errors.
-pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Result<Instance> {
+pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>, mut endpoint: Endpoint) -> Result<Instance> {
     let (answers, answered) = mpsc::channel(64);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.base.instance);
-    control::listen(&instance.paths.run, asked_sender, &teller)?;
+    control::listen(&instance.paths.run, asked_sender.clone(), &teller)?;
+    endpoint.serve(asked_sender);
     let table = ruleset::table_name(&instance.config.base.instance);
     let monitor = Monitor::new(&table)?;
     let _guard = guard(&table);
@@ -45,6 +48,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
         trial: Trial::none(),
         teller,
         looked: Instant::now(),
+        metrics: Metrics::new(endpoint),
     };
     controller.teller.tell(Kind::Started);
     // Something may have changed between the survey and the start of the watch.
@@ -87,6 +91,7 @@ struct Controller {
     trial: Trial<Config>,
     teller: Teller,
     looked: Instant,
+    metrics: Metrics,
 }
 
 impl Controller {
@@ -118,6 +123,10 @@ impl Controller {
             self.publish();
         }
         if let Some(before) = self.trial.overdue(Instant::now()) {
+            // Where metrics are served is no reason to stay.
+            if let Err(problem) = self.metrics.endpoint.replace(before.base.metrics.as_ref()) {
+                tracing::error!("{problem}");
+            }
             tell_rolled_back(self.instance.reload(before), &self.teller);
             self.look();
         }
@@ -130,10 +139,10 @@ impl Controller {
     fn answer(&mut self, request: &Request, reread: Reread<'_>) -> Result<Answer> {
         match request {
             Request::Status => {
-                let checks = &self.watching.checks;
-                let state = |key: &WatchKey| checks.get(key).map(|check| check.machine.state().to_string());
-                Ok(Answer::Mirror(Box::new(Status::read(&mut self.instance, state)?)))
+                let Self { instance, watching, .. } = self;
+                Ok(Answer::Mirror(Box::new(Status::read(instance, |key| watching.state(key))?)))
             }
+            Request::Metrics { format } => Ok(Answer::Metrics { text: self.metrics(*format)? }),
             Request::Uplink { .. } => {
                 let hint = "its rules and routes are its uplinks: change them, and `pcc reload`";
                 Err(Problem::new("a RouterOS configuration has no uplinks to change", hint).into())
@@ -151,13 +160,27 @@ impl Controller {
         }
     }
 
+    fn metrics(&self, format: Format) -> Result<String> {
+        let Self { instance, watching, metrics, .. } = self;
+        let entries = dataplane::pinned_flow_entries(&instance.paths.pins);
+        let around = metrics.look(&self.teller, entries, instance.counted_marks());
+        let counted = around.counted.as_ref().map(|counted| counted.by_mark.clone());
+        let connections = instance.by_name(counted.unwrap_or_default());
+        let status = Status::brief(instance, connections, |key| watching.state(key))?;
+        Ok(metrics::mirror::render(format, &status, &around))
+    }
+
     fn reload(&mut self, reread: Reread<'_>, trial: Option<Duration>) -> Result<Vec<String>> {
         let Configuration::Mirror(config) = reread()? else {
             return Err(other_kind("no RouterOS configuration").into());
         };
         let before = self.instance.config.clone();
+        self.metrics.endpoint.replace(config.base.metrics.as_ref())?;
         let outcome = self.instance.reload(*config);
         self.look();
+        if outcome.is_err() {
+            self.metrics.endpoint.replace(before.base.metrics.as_ref())?;
+        }
         let warnings = outcome?;
         tell_reloaded(&warnings, &self.teller);
         self.trial.begin(before, trial, Instant::now());
@@ -234,6 +257,11 @@ impl Watching {
                 }
             }
         }
+    }
+
+    /// What is known about a watch.
+    fn state(&self, key: &WatchKey) -> Option<String> {
+        self.checks.get(key).map(|check| check.machine.state().to_string())
     }
 
     fn publish(&mut self, instance: &mut Instance) {
