@@ -15,7 +15,6 @@ use counting::{Counted, Counting};
 use process::Process;
 
 pub use endpoint::Endpoint;
-pub use text::Exposition;
 
 mod accept;
 mod common;
