@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use pcc_ebpf::abi::{self, IPV4, IPV6, MarkLayout};
+use pcc_ebpf::abi::{self, MarkLayout};
 
 use crate::config::{self, Config, Paths};
 use crate::dataplane::{self, DataPlane};
@@ -164,11 +164,6 @@ impl Instance {
         self.write_buckets()?;
         self.update_elements();
         Ok(())
-    }
-
-    /// The bucket tables in force, per family.
-    pub fn buckets(&self) -> Result<[Vec<u32>; 2]> {
-        Ok([self.plane.buckets(IPV4)?, self.plane.buckets(IPV6)?])
     }
 
     /// Connections that conntrack holds, by uplink id.

@@ -118,11 +118,9 @@ impl Status {
         let traffic: Vec<_> =
             instance.topology.uplinks.iter().map(|uplink| instance.plane.traffic(uplink.id)).collect::<Result<_>>()?;
         let begun: u64 = traffic.iter().map(|traffic| traffic.connections).sum();
-        let tables = instance.buckets()?;
         let mut uplinks = Vec::new();
         for (uplink, traffic) in instance.topology.uplinks.iter().zip(traffic) {
-            let shares =
-                tables.each_ref().map(|table| table.iter().filter(|bucket| **bucket == uplink.id).count() as u32);
+            let shares = instance.plane.shares().each_ref().map(|of| of.get(&uplink.id).copied().unwrap_or(0));
             let family = |family: Family, buckets: u32| {
                 let known = health(uplink.id, family);
                 let statistics = known.as_ref().and_then(|known| known.statistics);

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::Format;
 use super::accept::negotiate;
@@ -37,24 +37,25 @@ pub(super) async fn serve(socket: Arc<Socket>, asked: mpsc::Sender<Asked>) {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let asked = asked.clone();
         let accepted = match &*socket {
-            Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                tokio::spawn(async move {
-                    talk(stream, asked, PATIENCE).await;
-                    drop(slot);
-                })
-            }),
-            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                tokio::spawn(async move {
-                    talk(stream, asked, PATIENCE).await;
-                    drop(slot);
-                })
-            }),
+            Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| attend(stream, asked, slot)),
+            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| attend(stream, asked, slot)),
         };
         if let Err(error) = accepted {
             tracing::debug!("accepting who wants metrics: {error}");
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+fn attend(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    asked: mpsc::Sender<Asked>,
+    slot: OwnedSemaphorePermit,
+) {
+    tokio::spawn(async move {
+        talk(stream, asked, PATIENCE).await;
+        drop(slot);
+    });
 }
 
 async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, asked: mpsc::Sender<Asked>, patience: Duration) {

@@ -19,16 +19,12 @@ fn alerts_fire_when_they_should_and_only_then() {
 #[test]
 fn each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() {
     let rules = fs::read_to_string(shipped("alerts.yml")).unwrap();
-    let named = |text: &'static str, key: &'static str| {
-        move |line: &str| {
-            line.trim_start().strip_prefix(key).map(|name| name.trim().to_owned()).filter(|_| !text.is_empty())
-        }
-    };
-    let alerts: BTreeSet<String> = rules.lines().filter_map(named("rules", "- alert:")).collect();
+    let named = |line: &str, key: &str| line.trim_start().strip_prefix(key).map(|name| name.trim().to_owned());
+    let alerts: BTreeSet<String> = rules.lines().filter_map(|line| named(line, "- alert:")).collect();
     let mut cases = BTreeMap::<String, [bool; 2]>::new();
     let mut name = String::new();
     for line in CASES.lines() {
-        if let Some(next) = named("cases", "- alertname:")(line) {
+        if let Some(next) = named(line, "- alertname:") {
             name = next;
         }
         if let Some(expected) = line.trim().strip_prefix("exp_alerts:") {
