@@ -10,7 +10,7 @@ use tests::lab::{Defaults, Lab};
 use crate::scrape::{OPEN, get};
 
 const FLOWS: u32 = 1 << 20;
-/// Measured: 2 ms to 4 ms in a debug build on two cores. 10 ms are promised; five times that for a machine under load.
+/// Measured: 1 ms to 2 ms in a debug build on two cores. 10 ms are promised; five times that for a machine under load.
 const LIMIT: Duration = Duration::from_millis(50);
 
 /// Fills the flow cache of the lab's instance; how many entries it has then.
