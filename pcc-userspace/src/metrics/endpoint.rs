@@ -77,10 +77,10 @@ impl Endpoint {
             (Err(problem), Some(before)) => {
                 let at = before.listen.clone();
                 drop(before);
-                listen.map(Open::at).transpose().or_else(|_| {
+                listen.map(Open::at).transpose().map_err(|_| {
                     self.open = Open::at(&at).inspect_err(|problem| tracing::error!("{problem}")).ok();
                     self.resume();
-                    Err(problem)
+                    problem
                 })?
             }
             (Err(problem), None) => return Err(problem),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::common::{self, counter, gauge, info};
-use super::text::{Exposition, Family, Value};
+use super::text::{Column, Exposition, Family, Value};
 use super::{Format, Surroundings};
 use crate::mirror::status::{InterfaceStatus, Status};
 
@@ -17,7 +17,7 @@ pub fn render(format: Format, status: &Status, around: &Surroundings) -> String 
         ("kernel", around.kernel.as_str()),
     ];
     out.write(info("pcc", "The instance: its name, the script and its dialect."), [(labels, Value::Whole(1))]);
-    let mut both = |family: Family, values: [(&'static str, fn(&InterfaceStatus) -> u64); 2]| {
+    let mut both = |family: Family, values: [Column<InterfaceStatus>; 2]| {
         let samples = status.interfaces.iter().flat_map(|it| {
             let labels = |word| vec![("interface", it.interface.as_str()), ("device", &it.device), ("direction", word)];
             values.map(|(word, value)| (labels(word), Value::from(value(it))))

@@ -1,7 +1,7 @@
 //! The metrics of an instance with uplinks. Pure.
 
 use super::common::{self, counter, gauge, info, one};
-use super::text::{Exposition, Family, Kind, Sample, Value};
+use super::text::{Column, Exposition, Family, Kind, Sample, Value};
 use super::{Format, Surroundings};
 use crate::fast_path::Way;
 use crate::status::{FamilyStatus, Status, UplinkStatus};
@@ -114,7 +114,7 @@ fn write_uplinks(out: &mut Exposition, uplinks: &[UplinkStatus], counted: bool) 
         let help = "Connections of the uplink when they were last counted, inbound ones and the router's own included.";
         each(gauge("pcc_uplink_connections", help), &|uplink| uplink.connections.into());
     }
-    let mut both = |family: Family, label: &'static str, values: [(&'static str, fn(&UplinkStatus) -> u64); 2]| {
+    let mut both = |family: Family, label: &'static str, values: [Column<UplinkStatus>; 2]| {
         let samples = uplinks
             .iter()
             .flat_map(|uplink| values.map(|(word, value)| (with(uplink, label, word), Value::from(value(uplink)))));

@@ -41,6 +41,9 @@ pub struct Family {
 /// Labels and value of a sample.
 pub type Sample<'a> = (Vec<(&'static str, &'a str)>, Value);
 
+/// The value of a label, and the count of a `T` under it.
+pub type Column<T> = (&'static str, fn(&T) -> u64);
+
 /// A number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::lab::settings::{READY, wait_until_up};
+use tests::lab::settings::wait_until_up;
 use tests::lab::{Defaults, Lab, eventually};
 
 use crate::scrape::{get, scrape};
@@ -128,7 +128,7 @@ fn prometheus_answers_every_query_of_the_dashboard_and_counts_a_fail_over() {
     let lab = Lab::builder().defaults(Defaults::All).build();
     let fields = ["--hash", "both-addresses-and-ports", "--metrics", METRICS];
     let pcc = lab.pcc(&[&["run", "--wan", "wan1,wan2", "--lan", "lan"], &fields[..]].concat());
-    pcc.wait_for("ready", READY);
+    pcc.wait_for("ready", SOON);
     wait_until_up(&pcc, 0, &[1, 2]);
     let prometheus = Prometheus::start(&lab);
     let up = || prometheus.value("up{job=\"pcc\"}") == Some(1.0);

@@ -12,7 +12,7 @@ use crate::promtool;
 use crate::scrape::{OPEN, exchange, get, printed, scrape};
 
 const LOCAL: &str = "127.0.0.1:9199";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn local() -> SocketAddr {
     LOCAL.parse().unwrap()
