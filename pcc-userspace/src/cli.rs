@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use crate::config::Config;
 use crate::config::flags::{Assignment, ConfigFlags, dialect};
 use crate::flows::{Order, Query};
+use crate::metrics::Format;
 use crate::overrides::{Admin, Change};
 use crate::routeros::dialect::Dialect;
 use crate::routeros::model::values;
@@ -108,6 +109,15 @@ enum Command {
         /// Print JSON, one object a line.
         #[arg(long)]
         json: bool,
+    },
+    /// Print metrics for monitoring systems, as `run --metrics ADDRESS` serves them by HTTP.
+    #[command(after_help = "Example: pcc metrics --format prometheus")]
+    Metrics {
+        #[command(flatten)]
+        instance: InstanceFlag,
+        /// How they are written; `prometheus` is the older format, which the textfile collector of node_exporter reads.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
     /// Read the configuration again and put it in force, as SIGHUP does.
     ///
@@ -352,6 +362,7 @@ impl Cli {
             Command::Explain(flags) => inspect::explain_packet(&flags),
             Command::Status { instance, json } => operate::status(&instance.instance, json),
             Command::Events { instance, json } => operate::events(&instance.instance, json),
+            Command::Metrics { instance, format } => operate::metrics(&instance.instance, format),
             Command::Reload { trial, confirm, instance } => operate::reload(&instance.instance, trial, confirm),
             Command::Flows(Flows { instance, json, query }) => operate::flows(&instance.instance, query.into(), json),
             Command::Verify { since, json, instance } => operate::verify(&instance.instance, since, json),

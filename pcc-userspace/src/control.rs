@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::events::Event;
 use crate::flows::{Listing, Query};
+use crate::metrics::Format;
 use crate::mirror;
 use crate::overrides::Change;
 use crate::problem::Problem;
@@ -55,6 +56,12 @@ pub enum Request {
         /// Only those of so many last seconds.
         since_seconds: Option<u64>,
     },
+    /// What monitoring systems are told.
+    Metrics {
+        /// How it is written.
+        #[serde(default)]
+        format: Format,
+    },
     /// Every event from now on, one a line, until the reader leaves.
     Events,
 }
@@ -63,7 +70,7 @@ impl Request {
     /// It changes something, which is root's alone.
     pub const fn changes(&self) -> bool {
         match self {
-            Self::Status | Self::Flows(_) | Self::Events => false,
+            Self::Status | Self::Flows(_) | Self::Verify { .. } | Self::Metrics { .. } | Self::Events => false,
             Self::Uplink { .. } | Self::Reload { .. } | Self::Confirm => true,
         }
     }
@@ -83,6 +90,11 @@ pub enum Answer {
     Verified(Box<Report>),
     /// To [`Request::Uplink`].
     Changed(Changed),
+    /// To [`Request::Metrics`].
+    Metrics {
+        /// All of it.
+        text: String,
+    },
     /// Done.
     Done {
         /// What the operator should know, one line each.

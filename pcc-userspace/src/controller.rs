@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Configuration};
 use crate::control::{self, Answer, Asked, Door, Request};
+use crate::dataplane;
 use crate::events::{Kind, Teller};
 use crate::hook;
 use crate::host::netlink::{Changed, Monitor};
 use crate::host::{Family, firewall};
 use crate::instance::{Cause, Instance};
+use crate::metrics::{self, Endpoint, Format, Metrics};
 use crate::overrides::{self, Admin, Overrides};
 use crate::problem::{self, Problem};
 use crate::ruleset;
@@ -73,14 +75,21 @@ pub struct Signals {
 pub type Reread<'a> = &'a dyn Fn() -> Result<Configuration>;
 
 /// Runs until a signal says stop, and answers at `door`. The instance is given back, still running. `reread` reads the
-/// configuration for a reload.
+/// configuration for a reload; metrics are served at `endpoint`.
 ///
 /// # Errors
 /// The means of watching the host fail; health checks that fail are losses, not errors.
-pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Reread<'_>) -> Result<Instance> {
+pub async fn run(
+    instance: Instance,
+    door: Door,
+    signals: Signals,
+    reread: Reread<'_>,
+    mut endpoint: Endpoint,
+) -> Result<Instance> {
     let (outcomes, answered) = mpsc::channel(ANSWERS);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.instance);
+    endpoint.serve(asked_sender.clone());
     let _server = door.serve(&instance.paths, asked_sender, teller.clone())?;
     let table = ruleset::table_name(&instance.config.instance);
     let monitor = Monitor::new(&table)?;
@@ -102,6 +111,7 @@ pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Rerea
         shortcuts: Shortcuts::new(Instant::now()),
         accounts: Accounts::default(),
         service: Service::new(Instant::now()),
+        metrics: Metrics::new(endpoint),
     };
     controller.teller.tell(Kind::Started);
     controller.apply_overrides();
@@ -177,6 +187,7 @@ struct Controller {
     shortcuts: Shortcuts,
     accounts: Accounts,
     service: Service,
+    metrics: Metrics,
 }
 
 impl Controller {
@@ -225,6 +236,10 @@ impl Controller {
         self.health.sample(&self.instance.plane, now);
         self.publish();
         if let Some(before) = self.trial.overdue(now) {
+            // Where metrics are served is no reason to stay.
+            if let Err(problem) = self.metrics.endpoint.replace(before.metrics.as_ref()) {
+                tracing::error!("{problem}");
+            }
             tell_rolled_back(self.put_in_force(before), &self.teller);
         }
         if self.looked.elapsed() >= RESYNC {
@@ -300,6 +315,7 @@ impl Controller {
                 Answer::Status(Box::new(Status::read(&mut self.instance, |id, family| self.health.of((id, family)))?))
             }
             Request::Uplink { uplink, change, persist } => Answer::Changed(self.change(&uplink, change, persist)?),
+            Request::Metrics { format } => Answer::Metrics { text: self.metrics(format)? },
             Request::Reload { try_seconds } => done(self.reload(reread, try_seconds.map(Duration::from_secs))?),
             Request::Confirm => {
                 self.trial.confirm()?;
@@ -308,6 +324,18 @@ impl Controller {
             // The socket serves them by itself.
             Request::Events | Request::Flows(_) | Request::Verify { .. } => done(Vec::new()),
         })
+    }
+
+    fn metrics(&self, format: Format) -> Result<String> {
+        let Self { instance, health, metrics, .. } = self;
+        let entries = dataplane::pinned_flow_entries(&instance.paths.pins);
+        let around = metrics.look(&self.teller, entries, instance.counted_marks());
+        let counted = around.counted.as_ref().map(|counted| counted.by_mark.clone());
+        let connections = instance.by_uplink(counted.unwrap_or_default());
+        let known = |id, family| health.of((id, family));
+        let status = Status::brief(instance, &connections, known)?.with_lost(known);
+        let outdated: Vec<_> = instance.raises.iter().map(|(cause, count)| (cause.to_string(), count)).collect();
+        Ok(metrics::native::render(format, &status, &around, &outdated))
     }
 
     fn reload(&mut self, reread: Reread<'_>, trial: Option<Duration>) -> Result<Vec<String>> {
@@ -322,7 +350,12 @@ impl Controller {
             return Err(other_kind("a RouterOS configuration").into());
         };
         let before = self.instance.config.clone();
-        let warnings = self.put_in_force(*config)?;
+        self.metrics.endpoint.replace(config.metrics.as_ref())?;
+        let outcome = self.put_in_force(*config);
+        if outcome.is_err() {
+            self.metrics.endpoint.replace(before.metrics.as_ref())?;
+        }
+        let warnings = outcome?;
         tell_reloaded(&warnings, &self.teller);
         self.trial.begin(before, trial, Instant::now());
         Ok(warnings)

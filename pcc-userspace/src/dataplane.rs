@@ -46,6 +46,7 @@ pub struct DataPlane {
     adopted: bool,
     clsact: Vec<String>,
     refusals: BTreeMap<u32, String>,
+    shares: [BTreeMap<u32, u32>; 2],
 }
 
 /// Entries of the maps whose size depends on the host.
@@ -112,7 +113,7 @@ impl DataPlane {
         let xdp: &mut Xdp =
             ebpf.program_mut(program::SHORTCUT_XDP).context("no XDP program in the object")?.try_into()?;
         again(|| xdp.load()).map_err(|error| refused(&anyhow!(error).context(program::SHORTCUT_XDP)))?;
-        Ok(Self { ebpf, pins, adopted, clsact: Vec::new(), refusals: BTreeMap::new() })
+        Ok(Self { ebpf, pins, adopted, clsact: Vec::new(), refusals: BTreeMap::new(), shares: Default::default() })
     }
 
     /// The maps were there before: their contents are those of the connections that are alive.

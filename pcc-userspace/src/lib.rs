@@ -22,6 +22,7 @@ pub mod instance;
 pub mod journal;
 pub mod lease;
 pub mod log;
+pub mod metrics;
 pub mod mirror;
 pub mod names;
 pub mod overrides;

@@ -87,6 +87,7 @@ fn config() -> Config {
         hook: Vec::new(),
         fast_path: FastPath::Auto,
         shortcut_entries: None,
+        metrics: None,
     }
 }
 

@@ -70,6 +70,7 @@ const PROGRAMS: &[(Scope, &str, &str)] = &[
     (Scope::Test, "iperf3", "iperf3"),
     (Scope::Test, "iptables-legacy", "iptables"),
     (Scope::Test, "ping", "iputils-ping"),
+    (Scope::Test, "prometheus", "prometheus"),
     (Scope::Test, "setpriv", "util-linux"),
     (Scope::Test, "systemd-analyze", "systemd"),
     (Scope::Test, "tc", "iproute2"),
@@ -121,7 +122,7 @@ struct Step {
 
 fn probe(scope: Scope) -> Result<Missing> {
     let mut missing = Missing::default();
-    for (needed_by, program, package) in PROGRAMS {
+    for &(needed_by, program, package) in PROGRAMS {
         if scope.includes(needed_by) && shell::find(program).is_none() && !missing.packages.contains(&package) {
             missing.packages.push(package);
         }

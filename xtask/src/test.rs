@@ -27,6 +27,7 @@ const END_TO_END: &[&str] = &[
     "inbound",
     "lan_side",
     "life_cycle",
+    "metrics",
     "odd_starts",
     "odd_uplinks",
     "own_traffic",

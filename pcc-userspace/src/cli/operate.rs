@@ -12,6 +12,7 @@ use crate::controller;
 use crate::flows::{self, Query};
 use crate::host::linux::Linux;
 use crate::journal::{Journal, Lock};
+use crate::metrics::Format;
 use crate::overrides::{self, Change};
 use crate::problem::Problem;
 use crate::teardown;
@@ -73,6 +74,13 @@ fn print(json: bool, document: &str, table: &str) -> Result<()> {
 
 fn something_else() -> anyhow::Error {
     Problem::new("the controller answered something else", "it may be of another version: restart it").into()
+}
+
+pub(super) fn metrics(instance: &str, format: Format) -> Result<()> {
+    let Answer::Metrics { text } = control::ask(&Paths::of(instance).run, &Request::Metrics { format })? else {
+        return Err(something_else());
+    };
+    Ok(write!(std::io::stdout().lock(), "{text}")?)
 }
 
 /// Prints events as they come.
