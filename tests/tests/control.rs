@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "what was measured is shown where it fails")]
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -288,7 +288,10 @@ fn crowd(lab: &Lab) {
 fn lateness(signs: &UnixDatagram, more: impl Fn() -> bool) -> Vec<Duration> {
     let next = || {
         let mut bytes = [0; 256];
-        let length = signs.recv(&mut bytes).unwrap();
+        let length = match signs.recv(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+            received => received.unwrap(),
+        };
         &bytes[..length] == b"WATCHDOG=1\n"
     };
     // Those that waited.
