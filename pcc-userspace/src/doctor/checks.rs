@@ -26,9 +26,9 @@ pub const CHECKS: &[Check] = &[
     check("bpffs-missing", Problem, Host, "no BPF file system: the data path cannot be kept", kernel::bpffs),
     check(
         "btf-missing",
-        Problem,
+        Advice,
         Host,
-        "the kernel tells no types (BTF): it is not built as pcc needs it",
+        "the kernel tells no types (BTF); a problem if it refuses the programs",
         kernel::btf,
     ),
     check(

@@ -29,7 +29,8 @@ impl fmt::Display for Report {
                 "the host alone; with a configuration (`--config`, or `--wan` and `--lan`) its devices too".to_owned()
             }
         };
-        writeln!(out, "{problems} problems, {advice} advice, {} checks ok: {what}", self.passed.len())
+        let s = if problems == 1 { "" } else { "s" };
+        writeln!(out, "{problems} problem{s}, {advice} advice, {} checks ok: {what}", self.passed.len())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the kernel and the host must have.
 
-use crate::doctor::{Case, Facts};
+use crate::doctor::{Case, Facts, Severity};
 
 pub(super) fn tools(facts: &Facts) -> Option<Vec<Case>> {
     let lacks = |program: &str| facts.kernel.lacking.contains(program);
@@ -33,12 +33,12 @@ pub(super) fn bpffs(facts: &Facts) -> Option<Vec<Case>> {
 }
 
 pub(super) fn btf(facts: &Facts) -> Option<Vec<Case>> {
+    // That the programs are taken all the same is worth more.
+    let severity = if facts.kernel.programs == Some(Ok(())) { Severity::Advice } else { Severity::Problem };
     let case = || {
-        Case::new(
-            "/sys/kernel/btf/vmlinux",
-            "the kernel does not tell its types",
-            "boot a kernel with CONFIG_DEBUG_INFO_BTF, as distributions build it; in a container, mount /sys/kernel/btf",
-        )
+        let what = "the kernel does not tell its types (BTF); pcc is not tried on such kernels";
+        let advice = "boot a kernel with CONFIG_DEBUG_INFO_BTF, as distributions build it; in a container, mount /sys/kernel/btf";
+        Case::new("/sys/kernel/btf/vmlinux", what, advice).severity(severity)
     };
     Some((!facts.kernel.btf).then(case).into_iter().collect())
 }
@@ -79,7 +79,7 @@ pub(super) fn cgroup2(facts: &Facts) -> Option<Vec<Case>> {
              others",
             "mount them",
         )
-        .command("mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified")
+        .command("mkdir -p /run/cgroup2 && mount -t cgroup2 cgroup2 /run/cgroup2")
     };
     Some((!facts.kernel.cgroup2).then(case).into_iter().collect())
 }

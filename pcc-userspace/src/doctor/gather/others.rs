@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -47,10 +48,11 @@ fn programs() -> Option<(BTreeSet<String>, bool)> {
     for entry in fs::read_dir("/proc").ok()?.filter_map(Result::ok) {
         // What is no process has no name.
         let Ok(name) = fs::read_to_string(entry.path().join("comm")) else { continue };
-        let there = fs::read_link(entry.path().join("ns/net"));
-        all &= there.is_ok();
-        if there.is_ok_and(|there| there != here) {
-            continue;
+        match fs::read_link(entry.path().join("ns/net")) {
+            Ok(there) if there == here => {}
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => all = false,
+            // Elsewhere, or it ended.
+            Ok(_) | Err(_) => continue,
         }
         names.insert(name.trim_end().to_owned());
     }
