@@ -323,7 +323,10 @@ fn device_defects() -> Vec<Defect> {
             found
         }),
         of("lan-without-address", "lan", altered(|host| host.addresses.retain(|it| it.ifindex != 2))),
-        of("uplink-without-address", "wan2", altered(|host| host.addresses.retain(|it| it.ifindex != 4))),
+        (
+            vec![("uplink-without-address", "wan2"), ("ra-ignored", "wan2")],
+            altered(|host| host.addresses.retain(|it| it.ifindex != 4)),
+        ),
         (
             vec![("gateway-missing", "wan2"), ("ra-ignored", "wan2")],
             altered(|host| host.routes.retain(|it| it.metric != Some(200))),

@@ -76,7 +76,7 @@ pub(super) fn advertisements(facts: &Facts) -> Option<Vec<Case>> {
         return Some(Vec::new());
     }
     let mut cases = Vec::new();
-    for (uplink, link) in facts.uplinks() {
+    for (uplink, link) in facts.uplinks().filter(|(_, link)| link.up) {
         let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
         let disabled = facts.sysctl(&format!("net/ipv6/conf/{}/disable_ipv6", link.name)) != Some("0");
         // 0 is what programs choose that listen themselves.
