@@ -170,6 +170,13 @@ pub const CHECKS: &[Check] = &[
         devices::pppoe,
     ),
     check(
+        "lro-on",
+        Problem,
+        Configuration,
+        "a network card merges packets for good (LRO): they are too large to be passed on",
+        devices::lro,
+    ),
+    check(
         "bridge-netfilter",
         Advice,
         Configuration,

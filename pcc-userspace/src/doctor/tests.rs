@@ -319,7 +319,7 @@ fn device_defects() -> Vec<Defect> {
         of("device-down", "wan2", second(|link| link.carrier = false)),
         of("device-enslaved", "wan2", {
             let mut found = altered(|host| host.links.push(Link { kind: Some("bridge".into()), ..link(9, "br0") }));
-            found.details.insert(4, Details { controller: Some(9), hardware: Vec::new() });
+            found.details.insert(4, Details { controller: Some(9), lro: false });
             found
         }),
         of("lan-without-address", "lan", altered(|host| host.addresses.retain(|it| it.ifindex != 2))),
@@ -359,6 +359,9 @@ fn device_defects() -> Vec<Defect> {
             found.observed.links.push(link(9, "eth0"));
             found.pppoe = vec!["eth0".into()];
             found
+        }),
+        of("lro-on", "wan1", {
+            spoiled(|facts| drop(facts.details.insert(3, Details { controller: None, lro: true })))
         }),
         of("network-manager", "wan1", spoiled(|facts| facts.managed = ["wan1".to_owned(), "lan".to_owned()].into())),
     ]

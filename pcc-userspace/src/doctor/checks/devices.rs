@@ -109,6 +109,17 @@ pub(super) fn pppoe(facts: &Facts) -> Option<Vec<Case>> {
     Some(cases.collect())
 }
 
+pub(super) fn lro(facts: &Facts) -> Option<Vec<Case>> {
+    let merging = facts.existing().filter(|(_, link)| facts.details.get(&link.index).is_some_and(|it| it.lro));
+    let cases = merging.map(|(place, link)| {
+        let what = format!("large receive offload is on for {} `{}`", place.role.word(), link.name);
+        let advice =
+            "switch it off; the kernel does so itself when forwarding is switched on, unless it is told otherwise";
+        Case::new(&link.name, what, advice).command(format!("ethtool -K {} lro off", link.name))
+    });
+    Some(cases.collect())
+}
+
 pub(super) fn bridge_netfilter(facts: &Facts) -> Option<Vec<Case>> {
     let bridges: Vec<_> = facts.existing().filter(|(_, link)| link.kind.as_deref() == Some("bridge")).collect();
     let Some((place, bridge)) = bridges.first() else { return Some(Vec::new()) };

@@ -97,8 +97,10 @@ pub(super) fn shared_address(facts: &Facts) -> Option<Vec<Case>> {
     for ((one, a), (other, b)) in pairs(&networks(facts)) {
         if one.index != other.index && a.addr() == b.addr() {
             let what = format!("`{}` and `{}` have the same address {}", one.name, other.name, a.addr());
-            let case = Case::new(format!("{}, {}", one.name, other.name), what, "remove it from one of the two");
-            cases.push(case.command(format!("ip address del {b} dev {}", other.name)));
+            let case = Case::new(format!("{}, {}", one.name, other.name), what, "remove it where it does not belong");
+            // The one that stands for a network stays.
+            let (extra, device) = if a.prefix_len() > b.prefix_len() { (a, one) } else { (b, other) };
+            cases.push(case.command(format!("ip address del {extra} dev {}", device.name)));
         }
     }
     Some(cases)

@@ -8,15 +8,15 @@ use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 
-use super::Linux;
+use super::{Linux, offloads};
 
 /// More about a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     /// Interface index of the bridge, bond or VRF that it belongs to.
     pub controller: Option<u32>,
-    /// Link-layer address.
-    pub hardware: Vec<u8>,
+    /// Large receive offload is on: frames are merged in a way that cannot be undone when they are passed on.
+    pub lro: bool,
 }
 
 impl Linux {
@@ -28,8 +28,16 @@ impl Linux {
         let mut query = LinkMessage::default();
         query.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let messages = self.netlink.dump(&Message::GetLink(query)).context("listing devices")?;
+        let active = offloads::active().unwrap_or_else(|error| {
+            tracing::debug!("offloads: {error:#}");
+            BTreeMap::new()
+        });
+        let lro = |index: u32| active.get(&index).is_some_and(|features| features.contains("rx-lro"));
         let links = messages.iter().filter_map(|answer| match answer {
-            Message::NewLink(found) => Some((found.header.index, details(found))),
+            Message::NewLink(found) => {
+                let index = found.header.index;
+                Some((index, Details { controller: controller(found), lro: lro(index) }))
+            }
             _ => None,
         });
         Ok(links.collect())
@@ -50,16 +58,13 @@ impl Linux {
     }
 }
 
-fn details(message: &LinkMessage) -> Details {
-    let mut details = Details::default();
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::Controller(index) => details.controller = (*index != 0).then_some(*index),
-            LinkAttribute::Address(address) => details.hardware.clone_from(address),
-            _ => {}
-        }
-    }
-    details
+/// The device that the one of `message` belongs to.
+fn controller(message: &LinkMessage) -> Option<u32> {
+    let indices = message.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::Controller(index) => Some(*index),
+        _ => None,
+    });
+    indices.into_iter().find(|index| *index != 0)
 }
 
 fn neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Vec<u8>)> {
