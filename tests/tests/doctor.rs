@@ -428,7 +428,10 @@ fn remains_of_other_runs() {
 }
 
 /// A program of this name in the router.
-struct StandIn(Child, tempfile::TempDir);
+struct StandIn {
+    child: Child,
+    _folder: tempfile::TempDir,
+}
 
 impl StandIn {
     fn start(lab: &Lab, name: &str) -> Self {
@@ -439,14 +442,14 @@ impl StandIn {
         // nsenter becomes the program.
         let comm = format!("/proc/{}/comm", child.id());
         assert!(eventually(PATIENCE, || fs::read_to_string(&comm).is_ok_and(|it| name.starts_with(it.trim_end()))));
-        Self(child, folder)
+        Self { child, _folder: folder }
     }
 }
 
 impl Drop for StandIn {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use netlink_packet_core::{DecodeError, Emitable, NlasIterator, ParseableParametrized, parse_string, parse_u32};
-use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
-use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
 use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 
 use crate::host::netlink::Netlink;
@@ -13,15 +11,7 @@ use crate::host::netlink::Netlink;
 /// Names of features, as `ethtool -k` knows them inside, by interface index; none where the kernel does not tell.
 pub(super) fn active() -> Result<BTreeMap<u32, BTreeSet<String>>> {
     let mut netlink = Netlink::generic()?;
-    let query = GenlMessage::from_payload(GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: Vec::new() });
-    let families: Vec<GenlMessage<GenlCtrl>> = netlink.dump(&query).context("listing families of netlink")?;
-    let is_it = |nla: &GenlCtrlAttrs| matches!(nla, GenlCtrlAttrs::FamilyName(name) if name == Active::family_name());
-    let family = families.into_iter().find(|family| family.payload.nlas.iter().any(is_it));
-    let id = family.into_iter().flat_map(|family| family.payload.nlas).find_map(|nla| match nla {
-        GenlCtrlAttrs::FamilyId(id) => Some(id),
-        _ => None,
-    });
-    let Some(id) = id else { return Ok(BTreeMap::new()) };
+    let Some(id) = netlink.family(Active::family_name())? else { return Ok(BTreeMap::new()) };
     let mut query = GenlMessage::from_payload(Active::default());
     query.set_resolved_family_id(id);
     let devices: Vec<GenlMessage<Active>> = netlink.dump(&query).context("listing features of devices")?;
