@@ -235,7 +235,7 @@ fn firewalls() {
     assert_told(
         &lab,
         &FLAGS,
-        "nft 'add table inet fw; add chain inet fw f { type filter hook forward priority 0; }; add rule inet fw f queue num 1'",
+        "nft 'add table inet fw; add chain inet fw f { type filter hook forward priority 0; }; add rule inet fw f limit rate over 900 mbytes/second drop'",
         &["no-shortcuts fast path"],
         "--fast-path off",
         "nft delete table inet fw",
