@@ -349,7 +349,7 @@ fn device_defects() -> Vec<Defect> {
             vec![("address-shared", "wan1, wan2"), ("networks-overlap", "wan1, wan2")],
             altered(|host| host.addresses.push(address(4, "198.18.1.2/24"))),
         ),
-        of("networks-overlap", "wan1, lan", altered(|host| host.addresses.push(address(2, "198.18.0.1/16")))),
+        of("networks-overlap", "wan1, lan", altered(|host| host.addresses.push(address(2, "198.18.1.129/25")))),
         (vec![("mtu-too-small", "wan2"), ("mtu-unclamped", "wan2")], second(|link| link.mtu = 1200)),
         of("mtu-unclamped", "wan2", second(|link| link.mtu = 1492)),
         of("mtu-pppoe", "wan2", {
