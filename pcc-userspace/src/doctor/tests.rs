@@ -179,7 +179,7 @@ fn rule(change: impl FnOnce(&mut Rule)) -> Rule {
 }
 
 /// A firewall with one chain at hook forward that drops, and these statements in its only rule.
-fn dropping(statements: serde_json::Value) -> serde_json::Value {
+fn dropping(statements: &serde_json::Value) -> serde_json::Value {
     let (family, table) = ("inet", "fw");
     json!({ "nftables": [
         { "chain": { "family": family, "table": table, "name": "f", "hook": "forward", "policy": "drop" } },
@@ -276,10 +276,10 @@ fn rule_defects() -> Vec<Defect> {
         }),
         of("flowtable", "nftables table inet fw", {
             let flow = json!([{ "flow": { "op": "add", "flowtable": "@ft" } }, { "accept": null }]);
-            spoiled(|facts| facts.ruleset = Some(dropping(flow)))
+            spoiled(|facts| facts.ruleset = Some(dropping(&flow)))
         }),
         of("forward-drops", "nftables table inet fw", {
-            spoiled(|facts| facts.ruleset = Some(dropping(json!([{ "counter": {} }]))))
+            spoiled(|facts| facts.ruleset = Some(dropping(&json!([{ "counter": {} }]))))
         }),
         of("docker-drops", "lan", docker("")),
         of("no-shortcuts", "fast path", {
@@ -361,7 +361,7 @@ fn device_defects() -> Vec<Defect> {
             found
         }),
         of("lro-on", "wan1", {
-            spoiled(|facts| drop(facts.details.insert(3, Details { controller: None, lro: true })))
+            spoiled(|facts| facts.details = [(3, Details { controller: None, lro: true })].into())
         }),
         of("network-manager", "wan1", spoiled(|facts| facts.managed = ["wan1".to_owned(), "lan".to_owned()].into())),
     ]
@@ -414,7 +414,7 @@ fn commands_are_exact() {
     let full = spoiled(|facts| set(facts, "net/netfilter/nf_conntrack_count", "990"));
     assert_eq!(command(&full).as_deref(), Some("sysctl -w net.netfilter.nf_conntrack_max=2000"));
     let flow = json!([{ "flow": { "op": "add", "flowtable": "@ft" } }, { "accept": null }]);
-    let flow = spoiled(|facts| facts.ruleset = Some(dropping(flow)));
+    let flow = spoiled(|facts| facts.ruleset = Some(dropping(&flow)));
     assert_eq!(command(&flow).as_deref(), Some("nft delete rule inet fw f handle 7"));
 }
 
@@ -503,7 +503,7 @@ proptest! {
         facts.marks = Some(vec![mark("nftables table ip x", Some(mask << 8))]);
         set(&mut facts, "net/netfilter/nf_conntrack_count", &connections.to_string());
         set(&mut facts, "net/ipv4/conf/wan1/rp_filter", if loose == 1 { "0" } else { "2" });
-        facts.ruleset = Some(dropping(json!([{ "accept": null }])));
+        facts.ruleset = Some(dropping(&json!([{ "accept": null }])));
         let report = diagnose(&facts);
         prop_assert_eq!(&report.findings, &[]);
         prop_assert!(report.skipped.is_empty());
