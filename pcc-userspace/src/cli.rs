@@ -17,6 +17,7 @@ use crate::overrides::{Admin, Change};
 use crate::routeros::dialect::Dialect;
 use crate::routeros::model::values;
 
+mod doctor;
 mod inspect;
 mod operate;
 mod run;
@@ -56,6 +57,17 @@ enum Command {
     /// Nothing is changed.
     #[command(after_help = "Example: pcc check router.rsc")]
     Check(Check),
+    /// Look for what is wrong with this host, and say what to do about it; nothing is changed.
+    ///
+    /// Without a configuration, and without `/etc/pcc/pcc.toml`, only what concerns every host is looked at. It fails if there
+    /// is a problem; advice alone is none.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFlags,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a RouterOS script as TOML, with its comments.
     #[command(after_help = "Example: pcc import router.rsc > router.toml")]
     Import {
@@ -358,6 +370,7 @@ impl Cli {
             Command::Run(flags) => run::run(&flags),
             Command::Plan(flags) => inspect::plan(&flags.config),
             Command::Check(flags) => inspect::check(flags),
+            Command::Doctor { config, json } => doctor::doctor(config, json),
             Command::Import { file, dialect, map } => inspect::import(&file, dialect, &map),
             Command::Explain(flags) => inspect::explain_packet(&flags),
             Command::Status { instance, json } => operate::status(&instance.instance, json),

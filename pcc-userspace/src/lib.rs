@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod controller;
 pub mod dataplane;
+pub mod doctor;
 pub mod events;
 pub mod explain;
 pub mod fast_path;
