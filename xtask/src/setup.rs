@@ -47,7 +47,7 @@ pub fn ensure(scope: Scope) -> Result<()> {
 const LINKER_VERSION: &str = "0.13.0";
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(Scope, &str, &str); 14] = [
+const PROGRAMS: [(Scope, &str, &str); 15] = [
     (Scope::Run, "ip", "iproute2"),
     (Scope::Run, "nft", "nftables"),
     (Scope::Test, "bpftool", "bpftool"),
@@ -57,6 +57,7 @@ const PROGRAMS: [(Scope, &str, &str); 14] = [
     (Scope::Test, "iptables-legacy", "iptables"),
     (Scope::Test, "ping", "iputils-ping"),
     (Scope::Test, "tc", "iproute2"),
+    (Scope::Test, "tmux", "tmux"),
     (Scope::Vm, "busybox", "busybox"),
     (Scope::Vm, "kmod", "kmod"),
     (Scope::Vm, "pppd", "ppp"),
