@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::events::{Event, Listener, Teller};
+use crate::flows::{Listing, Query};
 use crate::mirror;
 use crate::overrides::Change;
 use crate::problem::Problem;
@@ -40,6 +41,8 @@ pub enum Request {
     },
     /// Keep the configuration that is being tried.
     Confirm,
+    /// Connections.
+    Flows(Query),
     /// Every event from now on, one a line, until the reader leaves.
     Events,
 }
@@ -52,6 +55,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Request::Status`], of a RouterOS configuration.
     Mirror(Box<mirror::status::Status>),
+    /// To [`Request::Flows`].
+    Flows(Box<Listing>),
     /// Done.
     Done {
         /// What the operator should know, one line each.

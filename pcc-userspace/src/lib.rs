@@ -14,6 +14,7 @@ pub mod dataplane;
 pub mod events;
 pub mod explain;
 pub mod fast_path;
+pub mod flows;
 pub mod health;
 pub mod hook;
 pub mod host;

@@ -19,7 +19,9 @@ pub(super) fn status(instance: &str, json: bool) -> Result<()> {
     let (document, table) = match control::ask(&Paths::of(instance).run, &Request::Status)? {
         Answer::Status(status) => (serde_json::to_string_pretty(&status)?, status.table()),
         Answer::Mirror(status) => (serde_json::to_string_pretty(&status)?, status.table()),
-        Answer::Done { .. } | Answer::Problem { .. } => anyhow::bail!("the controller answered something else"),
+        Answer::Flows(_) | Answer::Done { .. } | Answer::Problem { .. } => {
+            anyhow::bail!("the controller answered something else")
+        }
     };
     let mut out = std::io::stdout().lock();
     if json {

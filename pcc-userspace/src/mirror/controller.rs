@@ -147,7 +147,7 @@ impl Controller {
                 Ok(Answer::Done { warnings: Vec::new() })
             }
             // The socket serves them by itself.
-            Request::Events => Ok(Answer::Done { warnings: Vec::new() }),
+            Request::Events | Request::Flows(_) => Ok(Answer::Done { warnings: Vec::new() }),
         }
     }
 
