@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Config;
 use crate::config::flags::{Assignment, ConfigFlags, dialect};
+use crate::config::{Config, Paths};
 use crate::overrides::{Admin, Change};
 use crate::routeros::dialect::Dialect;
 use crate::routeros::model::values;
+use crate::top;
 
 mod inspect;
 mod operate;
@@ -58,6 +59,13 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Watch uplinks, connections, clients and events live, and change uplinks by keys; `?` shows which.
+    Top {
+        #[command(flatten)]
+        instance: InstanceFlag,
+        #[command(flatten)]
+        options: top::Options,
     },
     /// Print what happens, one line for each event, until interrupted.
     Events {
@@ -221,6 +229,7 @@ impl Cli {
             Command::Import { file, dialect, map } => inspect::import(&file, dialect, &map),
             Command::Explain(flags) => inspect::explain_packet(&flags),
             Command::Status { instance, json } => operate::status(&instance.instance, json),
+            Command::Top { instance, options } => top::run(&Paths::of(&instance.instance).run, &options),
             Command::Events { instance, json } => operate::events(&instance.instance, json),
             Command::Reload { trial, confirm, instance } => operate::reload(&instance.instance, trial, confirm),
             Command::Uplink { name, change, persist, instance } => {

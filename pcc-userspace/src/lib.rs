@@ -35,4 +35,5 @@ pub mod start;
 pub mod status;
 pub mod survey;
 pub mod teardown;
+pub mod top;
 pub mod topology;

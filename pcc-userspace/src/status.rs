@@ -62,6 +62,12 @@ pub struct UplinkStatus {
     pub bytes_out: u64,
     /// Bytes that came in.
     pub bytes_in: u64,
+    /// Packets that left by it, those by shortcuts included.
+    #[serde(default)]
+    pub packets_out: u64,
+    /// Packets that came in, likewise.
+    #[serde(default)]
+    pub packets_in: u64,
     /// Packets, of both directions, that took a shortcut by tc.
     pub shortcuts_tc: u64,
     /// Packets that took one by XDP.
@@ -77,6 +83,9 @@ pub struct FamilyStatus {
     pub state: String,
     /// New connections are withheld, because those of late were not answered.
     pub suspended: bool,
+    /// It is drained by hand: it gets no new connections.
+    #[serde(default)]
+    pub draining: bool,
     /// Lost probes of the best target, in percent of the last ones; `None` without target.
     pub loss: Option<u32>,
     /// Mean round-trip time of its last probes, in milliseconds.
@@ -108,7 +117,8 @@ impl Status {
                 uplink.way(family).map(|way| FamilyStatus {
                     live: instance.standing.taking.has(family, uplink.id),
                     state: known.as_ref().map_or_else(|| "no next hop".to_owned(), |known| known.state.clone()),
-                    suspended: known.is_some_and(|known| known.suspended),
+                    suspended: known.as_ref().is_some_and(|known| known.suspended),
+                    draining: known.is_some_and(|known| known.draining),
                     loss: statistics.map(|statistics| statistics.loss),
                     latency_ms: milliseconds(statistics.and_then(|statistics| statistics.latency)),
                     jitter_ms: milliseconds(statistics.and_then(|statistics| statistics.jitter)),
@@ -128,6 +138,8 @@ impl Status {
                 connections: connections.get(&uplink.id).copied().unwrap_or(0),
                 bytes_out: traffic.bytes_out,
                 bytes_in: traffic.bytes_in,
+                packets_out: traffic.packets_out,
+                packets_in: traffic.packets_in,
                 shortcuts_tc: traffic.shortcuts_tc,
                 shortcuts_xdp: traffic.shortcuts_xdp,
             });
@@ -167,11 +179,12 @@ impl Status {
             let mut first = true;
             for (name, family) in [("IPv4", &uplink.ipv4), ("IPv6", &uplink.ipv6)] {
                 let Some(family) = family else { continue };
+                let draining = if family.draining { ", draining" } else { "" };
                 let gateway = family.gateway.as_deref().map(|gateway| format!(" via {gateway}")).unwrap_or_default();
                 if first {
                     let _ = writeln!(
                         text,
-                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{gateway}",
+                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{draining}{gateway}",
                         uplink.name,
                         uplink.device,
                         uplink.weight,
@@ -186,7 +199,7 @@ impl Status {
                 } else {
                     let _ = writeln!(
                         text,
-                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{gateway}",
+                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{draining}{gateway}",
                         "",
                         "",
                         "",
