@@ -25,6 +25,8 @@ mod feed;
 mod history;
 mod model;
 pub mod record;
+#[cfg(test)]
+mod sample;
 mod screen;
 mod terminal;
 mod theme;

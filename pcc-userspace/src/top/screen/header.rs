@@ -85,11 +85,18 @@ fn figures(app: &App, theme: &Theme) -> Vec<Vec<Span<'static>>> {
     let total = app.shown().total();
     let figure = |text: String| Span::styled(text, theme.style(Role::Text));
     let label = |text: &str| Span::styled(text.to_owned(), theme.style(Role::Label));
+    // Figures with their unit, as people write them: `412 Mbit/s`.
+    let speed = |bytes| {
+        let text = text::bits(theme, bytes);
+        let digits = text.trim_end_matches(char::is_alphabetic).len();
+        let (number, prefix) = text.split_at(digits);
+        [figure(number.to_owned()), label(&format!(" {prefix}bit/s"))]
+    };
     let into = Span::styled(theme.glyph("↓ ", "in "), theme.style(Role::Into));
     let out = Span::styled(theme.glyph("↑ ", "out "), theme.style(Role::Out));
     let mut parts = vec![
-        vec![into, figure(text::bits(theme, total.into)), label("bit/s")],
-        vec![out, figure(text::bits(theme, total.out)), label("bit/s")],
+        std::iter::once(into).chain(speed(total.into)).collect(),
+        std::iter::once(out).chain(speed(total.out)).collect(),
         vec![figure(text::count(total.connections)), label(" connections")],
     ];
     if let Some(Snapshot::Balanced(status)) = &app.shown().snapshot {
@@ -97,11 +104,7 @@ fn figures(app: &App, theme: &Theme) -> Vec<Vec<Span<'static>>> {
         let mode = &status.fast_path.mode;
         parts.push(match mode == FastPath::Off.word() {
             true => vec![label("fast path off")],
-            false => vec![
-                label("shortcuts "),
-                figure(text::percent(theme, total.short)),
-                label(&format!(" (fast path {mode})")),
-            ],
+            false => vec![label("shortcuts "), figure(text::percent(theme, total.short)), label(&format!(" ({mode})"))],
         });
     }
     parts

@@ -40,12 +40,11 @@ pub fn keys(theme: &Theme, app: &App, room: u16) -> Line<'static> {
     let drain = if uplink.is_some_and(is_draining) { "undrain" } else { "drain" };
     let enable = if uplink.is_some_and(is_disabled) { "enable" } else { "disable" };
     let freeze = if app.frozen.is_some() { "go on" } else { "freeze" };
-    let sort = format!("sort: {}", app.sort.word());
     let mut keys = vec![("?", "help"), ("q", "quit")];
     if uplink.is_some() {
         keys.extend([("d", drain), ("w", "weight"), ("e", enable)]);
     }
-    keys.extend([("tab", "panel"), ("/", "filter"), ("s", sort.as_str()), ("f", freeze)]);
+    keys.extend([("tab", "panel"), ("/", "filter"), ("s", "sort"), ("f", freeze)]);
     if uplink.is_some() {
         keys.push((theme.glyph("↑↓", "j k"), "uplink"));
     }

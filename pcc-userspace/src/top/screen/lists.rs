@@ -1,7 +1,5 @@
 //! The panels of connections, clients and events.
 
-use std::net::SocketAddr;
-
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -29,24 +27,23 @@ pub fn connections(buffer: &mut Buffer, area: Rect, app: &App, theme: &Theme) {
     }
     let flows = scrolled(app, Panel::Connections, inner, flows);
     let mirrored = matches!(app.shown().snapshot, Some(Snapshot::Mirror(_)));
-    let widest = |it: &dyn Fn(&Flow) -> usize, least: usize, most: usize| {
-        flows.iter().map(|flow| it(&flow.it)).max().unwrap_or(0).clamp(least, most) as u16
-    };
     let mark = |flow: &Flow| if mirrored { flow.connection_mark.clone() } else { flow.uplink.clone() };
-    let address = |flow: &Flow, end: fn(&Flow) -> SocketAddr| end(flow).to_string().len();
+    let widest = |text: &dyn Fn(&Flow) -> String| {
+        flows.iter().map(|flow| text(&flow.it).chars().count()).max().unwrap_or(0).max(6) as u16
+    };
     // Two addresses of IPv4 fit into 80 letters.
-    let (client, server) = (
-        widest(&|flow| address(flow, client), 15, 46).clamp(15, inner.width / 4 + 2),
-        widest(&|flow| address(flow, server), 15, 46).clamp(15, inner.width / 4 + 2),
-    );
+    let address = |title, text: fn(&Flow) -> String| {
+        let most = widest(&text);
+        Column::text(title, most.min(inner.width / 4 + 2), 0).up_to(most)
+    };
     let columns = [
         Column::text("proto", 5, 3),
-        Column::text("client", client, 0).up_to(46),
+        address("client", client_of),
         Column::text(" ", 1, 0),
-        Column::text("server", server, 0).up_to(46),
+        address("server", server_of),
         Column::text(
             if mirrored { "mark" } else { "uplink" },
-            widest(&|flow| mark(flow).map_or(0, |it| it.len()), 6, 12),
+            widest(&|flow| mark(flow).unwrap_or_default()).min(12),
             0,
         ),
         Column::figure("in", 4, 1),
@@ -163,20 +160,12 @@ fn about(app: &App) -> String {
     format!("{filter} by {}", app.sort.word())
 }
 
-fn client(flow: &Flow) -> SocketAddr {
-    if flow.inbound { flow.translated_destination } else { flow.source }
-}
-
-fn server(flow: &Flow) -> SocketAddr {
-    if flow.inbound { flow.source } else { flow.destination }
-}
-
 fn client_of(flow: &Flow) -> String {
-    client(flow).to_string()
+    if flow.inbound { flow.translated_destination } else { flow.source }.to_string()
 }
 
 fn server_of(flow: &Flow) -> String {
-    server(flow).to_string()
+    if flow.inbound { flow.source } else { flow.destination }.to_string()
 }
 
 fn path(flow: &Flow) -> &'static str {

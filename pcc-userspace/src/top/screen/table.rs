@@ -10,7 +10,7 @@ use crate::top::theme::{Role, Theme};
 /// One column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// What stands above.
+    /// What it is called. It stands above, unless it ends with a space.
     pub title: &'static str,
     /// Letters that it needs.
     pub width: u16,
@@ -58,6 +58,7 @@ pub fn draw(
 ) {
     for Place { index, x, width } in places(columns, area.width) {
         let Column { title, right, .. } = columns[index];
+        let title = if title.ends_with(' ') { "" } else { title };
         let title = Line::from(Span::styled(title, theme.style(Role::Label)));
         let lines = std::iter::once(title).chain((0..rows).map(|row| cell(row, index, width)));
         for (y, line) in (0..area.height).zip(lines) {

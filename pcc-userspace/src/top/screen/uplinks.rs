@@ -119,12 +119,11 @@ fn columns(rows: &[Row<'_>]) -> Vec<Column> {
         let widths = rows.iter().map(|row| text(row).chars().count());
         widths.max().unwrap_or(0).clamp(least, LONGEST) as u16
     };
-    let apart = rows.iter().any(|row| row.second);
     vec![
-        Column::text("  name", widest(&|row| row.uplink.status.name.clone(), 4) + 2, 0),
-        Column::text("fam", 4, if apart { 0 } else { 8 }),
+        Column::text("  name", widest(&|row| row.uplink.status.name.clone(), 6) + 2, 0),
+        Column::text("fam", 4, 8),
         Column::text("state", widest(&|row| state(row).1, 5), 0),
-        Column::figure("wt", 4, 1),
+        Column::figure("wt", widest(&|row| row.uplink.status.weight.to_string(), 2), 1),
         Column::figure("want", 4, 0),
         Column::figure("seen", 4, 0),
         Column::text("balance", 7, 4).up_to(20),
@@ -179,6 +178,9 @@ fn cell(
             };
             let text = loss.map_or_else(|| text::unknown(theme), |loss| format!("{loss}%"));
             return Line::from(Span::styled(text, theme.style(role)));
+        }
+        "  name" if *second => {
+            return Line::from(Span::styled(theme.glyph("  └ IPv6", "  ` IPv6"), theme.style(Role::Label)));
         }
         _ if *second => return Line::default(),
         _ => {}
