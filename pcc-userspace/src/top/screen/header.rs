@@ -53,7 +53,7 @@ fn who(app: &App, theme: &Theme) -> Vec<Vec<Span<'static>>> {
         }
         Some(Snapshot::Mirror(status)) => {
             let mut parts = named(&status.version, &status.instance);
-            parts.push(label(format!("{} (RouterOS {})", status.script, status.dialect)));
+            parts.push(label(format!("{} {}", status.script, status.dialect)));
             parts
         }
     }

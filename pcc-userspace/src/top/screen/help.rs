@@ -26,7 +26,7 @@ const PAGE: [(&str, &str); 19] = [
     ("q ctrl-c", "quit; ctrl-z: suspend"),
     ("", ""),
     ("want seen", "share of new connections: given by weights, begun in the last minute"),
-    ("balance", "both as bars: wanted above, seen below"),
+    ("share", "both as bars: wanted above, seen below"),
     ("rtt jitter loss", "of the last probes of the best target"),
     ("in out", "bits a second of the uplink, all headers included"),
     ("short", "share of its packets that take shortcuts"),

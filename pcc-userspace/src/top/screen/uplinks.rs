@@ -126,7 +126,7 @@ fn columns(rows: &[Row<'_>]) -> Vec<Column> {
         Column::figure("wt", widest(&|row| row.uplink.status.weight.to_string(), 2), 1),
         Column::figure("want", 4, 0),
         Column::figure("seen", 4, 0),
-        Column::text("balance", 7, 4).up_to(20),
+        Column::text("share", 6, 4).up_to(20),
         Column::figure("rtt", 5, 1),
         Column::text("rtt ", 8, 6).up_to(24),
         Column::figure("jitter", 6, 5),
@@ -196,7 +196,7 @@ fn cell(
         }
         "wt" => plain(status.weight.to_string()),
         "seen" => plain(text::percent(theme, model.seen(uplink))),
-        "balance" => {
+        "share" => {
             let wanted = family.map_or(0.0, |family| family.share_wanted);
             gauge::pair(theme, wanted, model.seen(uplink), full, width)
         }
