@@ -58,6 +58,12 @@ pub struct UplinkStatus {
     pub connections_begun: u64,
     /// Connections that conntrack holds for it now, inbound ones and the router's own included.
     pub connections: u64,
+    /// Packets that left by it.
+    #[serde(default)]
+    pub packets_out: u64,
+    /// Packets that came in.
+    #[serde(default)]
+    pub packets_in: u64,
     /// Bytes that left by it.
     pub bytes_out: u64,
     /// Bytes that came in.
@@ -96,6 +102,9 @@ pub struct FamilyStatus {
     pub gateway: Option<String>,
     /// Share of new connections that it is given, 0 to 1.
     pub share_wanted: f64,
+    /// How often it went down since the controller started.
+    #[serde(default)]
+    pub fail_overs: u64,
 }
 
 impl Status {
@@ -124,6 +133,7 @@ impl Status {
                     jitter_ms: milliseconds(statistics.and_then(|statistics| statistics.jitter)),
                     gateway: way.gateway.map(|gateway| gateway.to_string()),
                     share_wanted: f64::from(buckets) / f64::from(pcc_ebpf::abi::BUCKETS),
+                    fail_overs: known.as_ref().map_or(0, |known| known.fail_overs),
                 })
             };
             uplinks.push(UplinkStatus {
@@ -136,6 +146,8 @@ impl Status {
                 share_seen: if begun == 0 { 0.0 } else { traffic.connections as f64 / begun as f64 },
                 connections_begun: traffic.connections,
                 connections: connections.get(&uplink.id).copied().unwrap_or(0),
+                packets_out: traffic.packets_out,
+                packets_in: traffic.packets_in,
                 bytes_out: traffic.bytes_out,
                 bytes_in: traffic.bytes_in,
                 packets_out: traffic.packets_out,

@@ -43,12 +43,16 @@ pub struct Diagnosis {
     pub draining: bool,
     /// Of its best target.
     pub statistics: Option<Statistics>,
+    /// How often it went down since the controller started.
+    pub fail_overs: u64,
 }
 
 /// All checks.
 pub struct Health {
     checks: BTreeMap<Part, Check>,
     admin: BTreeMap<u32, Admin>,
+    /// By name of the uplink: a check that is replaced, or an uplink that is away for a reload, does not begin anew.
+    fail_overs: BTreeMap<(String, Family), u64>,
     outcomes: mpsc::Sender<Heard>,
     teller: Teller,
     /// When the counters of the data path were last looked at.
@@ -70,7 +74,14 @@ struct Check {
 impl Health {
     /// Without checks. Outcomes of probes go to `outcomes`, changes to `teller`.
     pub fn new(outcomes: mpsc::Sender<Heard>, teller: Teller) -> Self {
-        Self { checks: BTreeMap::new(), admin: BTreeMap::new(), outcomes, teller, sampled: Instant::now() }
+        Self {
+            checks: BTreeMap::new(),
+            admin: BTreeMap::new(),
+            fail_overs: BTreeMap::new(),
+            outcomes,
+            teller,
+            sampled: Instant::now(),
+        }
     }
 
     /// Starts, keeps and ends checks, so that they are those of the topology, and reports carriers.
@@ -253,6 +264,7 @@ impl Health {
             suspended: check.uplink.is_suspended(Instant::now()),
             draining: self.is_draining(part.0),
             statistics: best(&check.uplink),
+            fail_overs: self.fail_overs.get(&(check.name.clone(), part.1)).copied().unwrap_or(0),
         })
     }
 
@@ -264,6 +276,9 @@ impl Health {
         let Some(check) = self.checks.get_mut(&part) else { return false };
         let Some(change) = check.uplink.handle(event, now) else { return false };
         let Check { name, device, .. } = check;
+        if change.from.is_usable() && matches!(change.to, State::Down(_)) {
+            *self.fail_overs.entry((name.clone(), part.1)).or_default() += 1;
+        }
         let (family, detail) = (part.1.to_string(), change.to.to_string());
         match change.to {
             State::Down(_) | State::Degraded(_) => tracing::warn!("uplink {name} {family}: {detail}"),
