@@ -68,12 +68,6 @@ pub struct UplinkStatus {
     pub bytes_out: u64,
     /// Bytes that came in.
     pub bytes_in: u64,
-    /// Packets that left by it, those by shortcuts included.
-    #[serde(default)]
-    pub packets_out: u64,
-    /// Packets that came in, likewise.
-    #[serde(default)]
-    pub packets_in: u64,
     /// Packets, of both directions, that took a shortcut by tc.
     pub shortcuts_tc: u64,
     /// Packets that took one by XDP.
@@ -127,7 +121,7 @@ impl Status {
                     live: instance.standing.taking.has(family, uplink.id),
                     state: known.as_ref().map_or_else(|| "no next hop".to_owned(), |known| known.state.clone()),
                     suspended: known.as_ref().is_some_and(|known| known.suspended),
-                    draining: known.is_some_and(|known| known.draining),
+                    draining: known.as_ref().is_some_and(|known| known.draining),
                     loss: statistics.map(|statistics| statistics.loss),
                     latency_ms: milliseconds(statistics.and_then(|statistics| statistics.latency)),
                     jitter_ms: milliseconds(statistics.and_then(|statistics| statistics.jitter)),
@@ -150,8 +144,6 @@ impl Status {
                 packets_in: traffic.packets_in,
                 bytes_out: traffic.bytes_out,
                 bytes_in: traffic.bytes_in,
-                packets_out: traffic.packets_out,
-                packets_in: traffic.packets_in,
                 shortcuts_tc: traffic.shortcuts_tc,
                 shortcuts_xdp: traffic.shortcuts_xdp,
             });

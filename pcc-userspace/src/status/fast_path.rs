@@ -86,8 +86,6 @@ mod tests {
             packets_in: 0,
             bytes_out: 0,
             bytes_in: 0,
-            packets_out: 0,
-            packets_in: 0,
             shortcuts_tc,
             shortcuts_xdp: 0,
         };
