@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
+use ipnet::IpNet;
 
 use crate::config::flags::{Assignment, ConfigFlags, dialect};
 use crate::config::{Config, Paths};
+use crate::flows::{Order, Query};
 use crate::overrides::{Admin, Change};
 use crate::routeros::dialect::Dialect;
 use crate::routeros::model::values;
@@ -17,6 +20,11 @@ use crate::top;
 mod inspect;
 mod operate;
 mod run;
+mod shell;
+#[cfg(test)]
+mod tests;
+
+pub use shell::complete;
 
 /// Multi-WAN load balancing by per-connection hash, with the classifier in the kernel.
 #[derive(Debug, Parser)]
@@ -24,7 +32,10 @@ mod run;
     name = "pcc",
     version,
     arg_required_else_help = true,
-    after_help = "Exit status: 0 success, 1 failure, 2 wrong usage."
+    disable_help_subcommand = true,
+    help_template = "{about}\n\n{usage-heading} {usage}\n\n{subcommands}\n\n{after-help}",
+    after_help = "`pcc COMMAND --help` tells more, with an example; `pcc --version` the version.\n\
+                  Exit status: 0 success, 1 failure, 2 wrong usage."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -34,12 +45,18 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Balance connections until interrupted; then leave the host as it was.
+    #[command(after_help = "Example: pcc run --wan eth0,eth1 --lan eth2 --weights 3,1")]
     Run(Run),
     /// Print what `run` would do, step by step, and change nothing.
+    #[command(after_help = "Example: pcc plan --config /etc/pcc/pcc.toml")]
     Plan(Configured),
-    /// Check a configuration and the host, or a RouterOS script, without changing anything.
+    /// Check a configuration and the host, or a RouterOS script.
+    ///
+    /// Nothing is changed.
+    #[command(after_help = "Example: pcc check router.rsc")]
     Check(Check),
     /// Print a RouterOS script as TOML, with its comments.
+    #[command(after_help = "Example: pcc import router.rsc > router.toml")]
     Import {
         /// The script or export.
         file: PathBuf,
@@ -50,9 +67,15 @@ enum Command {
         #[arg(long, value_name = "INTERFACE=DEVICE", value_delimiter = ',')]
         map: Vec<Assignment>,
     },
-    /// Show what becomes of a packet, rule by rule, and ask the program in the kernel whether it agrees.
+    /// Show what becomes of a packet, rule by rule.
+    ///
+    /// The program in the kernel is asked whether it agrees.
+    #[command(
+        after_help = "Example: pcc explain --config pcc.toml --in eth2 --src 10.0.0.5:40000 --dst 203.0.113.9:443"
+    )]
     Explain(Explain),
     /// Show uplinks, their state, shares and connections.
+    #[command(after_help = "Example: pcc status --json | jq .uplinks[].share_seen")]
     Status {
         #[command(flatten)]
         instance: InstanceFlag,
@@ -61,13 +84,32 @@ enum Command {
         json: bool,
     },
     /// Watch uplinks, connections, clients and events live, and change uplinks by keys; `?` shows which.
+    #[command(after_help = "Example: pcc top --interval 2s")]
     Top {
         #[command(flatten)]
         instance: InstanceFlag,
         #[command(flatten)]
         options: top::Options,
     },
+    /// List connections: whose they are, by which uplink, how much.
+    #[command(after_help = "Example: pcc flows --client 10.0.0.5 --uplink eth0 --sort in --limit 10")]
+    Flows(Flows),
+    /// Say whether new connections are spread as wanted, and if not, why.
+    ///
+    /// Exit status 1 means that they are not; 0 also that there are too few of them to tell.
+    #[command(after_help = "Example: pcc verify --since 10m")]
+    Verify {
+        /// Only those of the last time, such as `10m`; else all since the controller started.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        since: Option<Duration>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        instance: InstanceFlag,
+    },
     /// Print what happens, one line for each event, until interrupted.
+    #[command(after_help = "Example: pcc events --json | jq .event")]
     Events {
         #[command(flatten)]
         instance: InstanceFlag,
@@ -75,9 +117,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Read the configuration again and put it in force; connections stay where they are. SIGHUP does the same.
+    /// Read the configuration again and put it in force, as SIGHUP does.
     ///
-    /// The controller reads the file that it was started with, under the flags of its own command line.
+    /// Connections stay where they are. The controller reads the file that it was started with, under the flags of its own command line.
+    #[command(after_help = "Example: pcc reload --try 30s")]
     Reload {
         /// Go back to the configuration before unless `pcc reload --confirm` comes within this time, such as `30s`.
         #[arg(long = "try", value_name = "TIME", value_parser = time)]
@@ -89,21 +132,45 @@ enum Command {
         instance: InstanceFlag,
     },
     /// Change an uplink of a running instance.
+    #[command(after_help = "Example: pcc uplink eth1 drain 10m")]
     Uplink {
         /// Its name or device.
+        #[arg(add = ArgValueCandidates::new(shell::uplinks))]
         name: String,
         #[command(subcommand)]
         change: UplinkChange,
         /// Also after the next start, until changed again or `pcc down`.
         #[arg(long, global = true)]
         persist: bool,
+        /// Print what changed as JSON.
+        #[arg(long, global = true)]
+        json: bool,
         #[command(flatten)]
         instance: InstanceFlag,
     },
-    /// Remove everything that an instance left on the host, also after a crash.
+    /// Remove everything that an instance left on the host.
+    ///
+    /// Also what is left after a crash.
+    #[command(after_help = "Example: pcc down --instance lab")]
     Down {
         #[command(flatten)]
         instance: InstanceFlag,
+    },
+    /// Print the script that makes a shell complete this command line.
+    ///
+    /// It completes names of uplinks, too. Put it where the shell looks for such scripts, or read it in each shell.
+    #[command(after_help = "Example: pcc completions bash > /etc/bash_completion.d/pcc")]
+    Completions {
+        /// The shell.
+        #[arg(value_parser = ["bash", "zsh", "fish"])]
+        shell: String,
+    },
+    /// Write manual pages to a directory.
+    #[command(after_help = "Example: pcc man /usr/share/man/man1")]
+    #[command(hide = true)]
+    Man {
+        /// The directory.
+        directory: PathBuf,
     },
 }
 
@@ -168,6 +235,56 @@ struct Explain {
     config: ConfigFlags,
 }
 
+#[derive(Args, Debug)]
+struct Flows {
+    #[command(flatten)]
+    query: FlowQuery,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    instance: InstanceFlag,
+}
+
+#[derive(Args, Debug)]
+struct FlowQuery {
+    /// Only those of clients with this address or in this prefix: `10.0.0.5`, `10.0.0.0/24`.
+    #[arg(long, value_name = "ADDRESS", value_parser = network)]
+    client: Option<IpNet>,
+    /// Only those of this uplink, by name or device; with a RouterOS script those with this connection or routing mark.
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(shell::uplinks))]
+    uplink: Option<String>,
+    /// Only those from or to this port, as the side that began sees it.
+    #[arg(long, value_name = "NUMBER")]
+    port: Option<u16>,
+    /// Only those of this protocol, by name or number.
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
+    protocol: Option<u8>,
+    /// Only those in this state: of TCP its own, such as established; of others unreplied, replied or assured.
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Which come first.
+    #[arg(long, value_enum, value_name = "ORDER", default_value_t)]
+    sort: Order,
+    /// How many are shown, 1 to 10000.
+    #[arg(long, value_name = "NUMBER", default_value_t = Query::LIMIT as u16, value_parser = clap::value_parser!(u16).range(1..=Query::MOST as i64))]
+    limit: u16,
+}
+
+impl From<FlowQuery> for Query {
+    fn from(flags: FlowQuery) -> Self {
+        let FlowQuery { client, uplink, port, protocol, state, sort, limit } = flags;
+        let state = state.map(|state| state.to_lowercase());
+        Self { client, uplink, port, protocol, state, sort, limit: limit.into() }
+    }
+}
+
+/// A prefix, or an address alone.
+fn network(text: &str) -> Result<IpNet, String> {
+    let alone = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| alone()).map_err(|_| "such as 10.0.0.5, 10.0.0.0/24 or 2001:db8::/64".to_owned())
+}
+
 /// An address with a port, or without one.
 fn endpoint(text: &str) -> Result<SocketAddr, String> {
     let alone = || text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
@@ -188,19 +305,23 @@ struct InstanceFlag {
 #[derive(Debug, Subcommand)]
 enum UplinkChange {
     /// Give it another weight, 0 to 1000. Connections that are there stay.
+    #[command(after_help = "Example: pcc uplink eth1 weight 3")]
     Weight {
         /// The weight.
         weight: u32,
     },
     /// Give it no new connections. Those that are there stay, or end after a time.
+    #[command(after_help = "Example: pcc uplink eth1 drain 10m")]
     Drain {
         /// Time after which its connections end, such as `10m`.
         #[arg(value_parser = time)]
         time: Option<Duration>,
     },
     /// Take it out of service: its connections end as when it goes down.
+    #[command(after_help = "Example: pcc uplink eth1 disable --persist")]
     Disable,
     /// Let it take part again.
+    #[command(after_help = "Example: pcc uplink eth1 enable")]
     Enable,
 }
 
@@ -219,6 +340,11 @@ fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "a time such as 30s or 10m".to_owned())
 }
 
+/// The command line as clap knows it: for manual pages, completions and tests.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 impl Cli {
     /// Does what was asked.
     pub fn execute(self) -> Result<()> {
@@ -232,10 +358,14 @@ impl Cli {
             Command::Top { instance, options } => top::run(&Paths::of(&instance.instance).run, &options),
             Command::Events { instance, json } => operate::events(&instance.instance, json),
             Command::Reload { trial, confirm, instance } => operate::reload(&instance.instance, trial, confirm),
-            Command::Uplink { name, change, persist, instance } => {
-                operate::change(&instance.instance, name, change.into(), persist)
+            Command::Flows(Flows { instance, json, query }) => operate::flows(&instance.instance, query.into(), json),
+            Command::Verify { since, json, instance } => operate::verify(&instance.instance, since, json),
+            Command::Uplink { name, change, persist, json, instance } => {
+                operate::change(&instance.instance, name, change.into(), persist, json)
             }
             Command::Down { instance } => operate::down(&instance.instance),
+            Command::Completions { shell } => shell::completions(&shell),
+            Command::Man { directory } => shell::manual(&directory),
         }
     }
 }

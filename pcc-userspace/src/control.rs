@@ -1,9 +1,10 @@
 //! The control socket: one JSON request a line, one JSON answer a line.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -12,12 +13,14 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, 
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::Paths;
 use crate::events::{Event, Listener, Teller};
-use crate::flows::{Listing, Query};
+use crate::flows::{self, Listing, Query};
 use crate::mirror;
 use crate::overrides::Change;
 use crate::problem::Problem;
 use crate::status::Status;
+use crate::verify::Report;
 
 /// What can be asked of a running controller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,11 @@ pub enum Request {
     Confirm,
     /// Connections.
     Flows(Query),
+    /// How new connections are spread.
+    Verify {
+        /// Only those of so many last seconds.
+        since_seconds: Option<u64>,
+    },
     /// Every event from now on, one a line, until the reader leaves.
     Events,
 }
@@ -57,6 +65,10 @@ pub enum Answer {
     Mirror(Box<mirror::status::Status>),
     /// To [`Request::Flows`].
     Flows(Box<Listing>),
+    /// To [`Request::Verify`].
+    Verified(Box<Report>),
+    /// To [`Request::Uplink`].
+    Changed(Changed),
     /// Done.
     Done {
         /// What the operator should know, one line each.
@@ -71,16 +83,51 @@ pub enum Answer {
     },
 }
 
+/// What became of an uplink by hand. This is what `pcc uplink … --json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Its name.
+    pub uplink: String,
+    /// Its device.
+    pub device: String,
+    /// What changed, as events say it.
+    pub change: String,
+    /// The weight in force.
+    pub weight: u32,
+    /// It holds after the next start, too.
+    pub persist: bool,
+}
+
+impl Changed {
+    /// The line that `pcc uplink` prints.
+    pub fn line(&self) -> String {
+        let Self { uplink, device, change, persist, .. } = self;
+        let device = if uplink == device { String::new() } else { format!(" ({device})") };
+        let persist = if *persist { ", also after the next start" } else { "" };
+        format!("uplink {uplink}{device}: {change}{persist}\n")
+    }
+}
+
 /// A request with the way back.
 pub type Asked = (Request, oneshot::Sender<Answer>);
 
 const LONGEST_REQUEST: u64 = 4096;
 /// A reload of hundreds of rules takes a moment.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// To look through a million connections takes seconds, and others may be before us.
+const LONG_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The socket of the instance that runs in `run`.
 pub fn socket(run: &Path) -> PathBuf {
     run.join("control.sock")
+}
+
+/// A controller runs in `run`, whether we may ask it or not.
+pub fn is_running(run: &Path) -> bool {
+    match UnixStream::connect(socket(run)) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
+    }
 }
 
 /// Asks the controller that runs in `run`.
@@ -89,7 +136,8 @@ pub fn socket(run: &Path) -> PathBuf {
 /// No controller runs there, it does not answer within some seconds, or it refused.
 pub fn ask(run: &Path, request: &Request) -> Result<Answer> {
     let stream = connect(run, request)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let patience = if matches!(request, Request::Flows(_) | Request::Verify { .. }) { LONG_PATIENCE } else { PATIENCE };
+    stream.set_read_timeout(Some(patience))?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line).context("waiting for the controller")?;
     match serde_json::from_str(&line).context("reading the controller's answer")? {
@@ -121,28 +169,36 @@ fn connect(run: &Path, request: &Request) -> Result<UnixStream> {
     Ok(stream)
 }
 
-/// Listens in `run`, hands what is asked to `asked`, and passes on what `teller` tells. Only root may connect.
-pub fn listen(run: &Path, asked: mpsc::Sender<Asked>, teller: &Teller) -> Result<()> {
-    let path = socket(run);
+/// Listens where `paths` say, hands what is asked to `asked`, passes on what `teller` tells, and looks through connections by
+/// itself. Only root may connect.
+pub fn listen(paths: &Paths, asked: mpsc::Sender<Asked>, teller: &Teller) -> Result<()> {
+    let path = socket(&paths.run);
     // The lock says that no other controller uses it.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).with_context(|| format!("listening at {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     let teller = teller.clone();
+    let flows = Arc::new(flows::Server::new(paths.clone()));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, asked.clone(), teller.clone()));
+            tokio::spawn(serve(stream, asked.clone(), teller.clone(), flows.clone()));
         }
     });
     Ok(())
 }
 
-async fn serve(mut stream: tokio::net::UnixStream, asked: mpsc::Sender<Asked>, teller: Teller) {
+async fn serve(
+    mut stream: tokio::net::UnixStream,
+    asked: mpsc::Sender<Asked>,
+    teller: Teller,
+    flows: Arc<flows::Server>,
+) {
     let (read, mut write) = stream.split();
     let mut lines = tokio::io::BufReader::new(read.take(LONGEST_REQUEST)).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let answer = match serde_json::from_str(&line) {
             Ok(Request::Events) => return pass_on(teller.listen(), lines.into_inner(), write).await,
+            Ok(Request::Flows(query)) => flows.answer(query).await,
             Ok(request) => {
                 let (sender, receiver) = oneshot::channel();
                 if asked.send((request, sender)).await.is_err() {

@@ -18,6 +18,7 @@ use crate::overrides::{self, Admin, Overrides};
 use crate::problem::{self, Problem};
 use crate::ruleset;
 use crate::status::Status;
+use accounts::Accounts;
 use common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
 use health::Health;
 use retire::Retiring;
@@ -25,6 +26,7 @@ use shortcuts::{Heard, Shortcuts, Watching};
 
 pub use health::Diagnosis;
 
+mod accounts;
 pub mod common;
 mod health;
 mod pacing;
@@ -77,7 +79,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
     let (outcomes, answered) = mpsc::channel(ANSWERS);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.instance);
-    control::listen(&instance.paths.run, asked_sender, &teller)?;
+    control::listen(&instance.paths, asked_sender, &teller)?;
     let table = ruleset::table_name(&instance.config.instance);
     let monitor = Monitor::new(&table)?;
     let _guard = guard(&table);
@@ -96,6 +98,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
         teller,
         looked: Instant::now(),
         shortcuts: Shortcuts::new(Instant::now()),
+        accounts: Accounts::default(),
     };
     controller.teller.tell(Kind::Started);
     controller.apply_overrides();
@@ -144,6 +147,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
                 }
             }
             Event::Due => controller.tick(&mut watching),
+            Event::Asked(Request::Verify { since_seconds }, reply) => controller.verify(since_seconds, reply),
             Event::Asked(request, reply) => {
                 let answer = controller.answer(request, reread).unwrap_or_else(|error| refusal(&error));
                 let _ = reply.send(answer);
@@ -165,6 +169,7 @@ struct Controller {
     teller: Teller,
     looked: Instant,
     shortcuts: Shortcuts,
+    accounts: Accounts,
 }
 
 impl Controller {
@@ -226,12 +231,14 @@ impl Controller {
     fn publish(&mut self) {
         let now = Instant::now();
         let standing = self.health.standing(&self.instance, now);
+        self.accounts.keep(&self.instance, now);
         if standing != self.instance.standing {
             self.health.tell_taking(&self.instance, &standing);
             match self.instance.publish(standing) {
                 Ok(told) => self.retiring.told(&told, now),
                 Err(error) => tracing::error!("publishing the change: {error:#}"),
             }
+            self.accounts.keep(&self.instance, now);
         }
         self.retiring.sync(&self.health.retired(&self.instance), now);
         self.retire(now);
@@ -261,23 +268,24 @@ impl Controller {
         }
     }
 
+    fn verify(&self, since_seconds: Option<u64>, reply: oneshot::Sender<Answer>) {
+        self.accounts.verify(&self.instance, since_seconds.map(Duration::from_secs), reply);
+    }
+
     fn answer(&mut self, request: Request, reread: Reread<'_>) -> Result<Answer> {
         let done = |warnings| Answer::Done { warnings };
         Ok(match request {
             Request::Status => {
                 Answer::Status(Box::new(Status::read(&mut self.instance, |id, family| self.health.of((id, family)))?))
             }
-            Request::Uplink { uplink, change, persist } => {
-                self.change(&uplink, change, persist)?;
-                done(Vec::new())
-            }
+            Request::Uplink { uplink, change, persist } => Answer::Changed(self.change(&uplink, change, persist)?),
             Request::Reload { try_seconds } => done(self.reload(reread, try_seconds.map(Duration::from_secs))?),
             Request::Confirm => {
                 self.trial.confirm()?;
                 done(Vec::new())
             }
             // The socket serves them by itself.
-            Request::Events | Request::Flows(_) => done(Vec::new()),
+            Request::Events | Request::Flows(_) | Request::Verify { .. } => done(Vec::new()),
         })
     }
 
@@ -302,7 +310,7 @@ impl Controller {
         outcome
     }
 
-    fn change(&mut self, name: &str, change: overrides::Change, persist: bool) -> Result<()> {
+    fn change(&mut self, name: &str, change: overrides::Change, persist: bool) -> Result<control::Changed> {
         let (id, name) = self.instance.uplink(name)?;
         if let overrides::Change::Weight(weight) = change {
             self.instance.set_weight(id, weight)?;
@@ -315,9 +323,13 @@ impl Controller {
             self.health.set_admin(id, admin);
         }
         tracing::info!("uplink `{name}`: {change}");
-        self.teller.tell(Kind::Changed { uplink: name, change: change.to_string() });
+        let change = change.to_string();
+        self.teller.tell(Kind::Changed { uplink: name.clone(), change: change.clone() });
         self.publish();
-        Ok(())
+        let device =
+            self.instance.topology.uplink(&name).map(|uplink| uplink.config.device.clone()).unwrap_or_default();
+        let weight = self.instance.weights.get(&id).copied().unwrap_or(0);
+        Ok(control::Changed { uplink: name, device, change, weight, persist })
     }
 
     /// What was changed by hand, to be kept.

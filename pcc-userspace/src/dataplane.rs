@@ -27,11 +27,13 @@ pub const STICKY_ENTRIES: u32 = 65_536;
 
 pub use attach::remove;
 pub use others::others;
+pub use pinned::{Pinned, Taken};
 pub use publish::SET_SPACE;
 
 mod attach;
 mod cgroup;
 mod others;
+mod pinned;
 mod publish;
 mod question;
 mod shortcuts;

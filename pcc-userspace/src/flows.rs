@@ -5,6 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use serve::{Server, list};
+
+mod join;
+pub mod scene;
+mod select;
+mod serve;
+mod table;
+
 /// Which connections are asked for. What is not given is not asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -100,7 +108,7 @@ pub struct Flow {
     pub packets_out: Option<u64>,
     /// Packets in.
     pub packets_in: Option<u64>,
-    /// There were more: it had shortcuts that are gone, and what they counted with them.
+    /// There may have been more: shortcuts are gone once a connection is being closed, and what they counted with them.
     pub at_least: bool,
     /// The flow cache knows it.
     pub cached: bool,

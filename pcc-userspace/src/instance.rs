@@ -140,8 +140,7 @@ impl Instance {
         if let Some(uplink) = self.topology.uplink(name) {
             return Ok((uplink.id, uplink.config.name.clone()));
         }
-        let names: Vec<&str> = self.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
-        Err(Problem::new(format!("no uplink `{name}`"), format!("there are: {}", names.join(", "))).into())
+        Err(self.topology.no_uplink(name).into())
     }
 
     /// Gives uplink `id` another weight.

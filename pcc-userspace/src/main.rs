@@ -4,9 +4,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use pcc_userspace::{cli::Cli, problem};
+use pcc_userspace::cli::{self, Cli};
+use pcc_userspace::problem;
 
 fn main() -> ExitCode {
+    cli::complete();
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("PCC_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()

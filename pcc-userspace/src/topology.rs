@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::config::{self, Config};
 use crate::host::{Family, Link, NextHop, Observed, Route, RouteKind, TABLE_MAIN};
+use crate::names;
 use crate::problem::Problem;
 
 /// The uplinks and LAN devices as they are at one moment. Devices may be missing: they come back.
@@ -61,6 +62,12 @@ impl Topology {
     /// The uplink called `name`, by name or by device.
     pub fn uplink(&self, name: &str) -> Option<&Uplink> {
         self.uplinks.iter().find(|uplink| uplink.config.name == name || uplink.config.device == name)
+    }
+
+    /// There is no uplink called `name`.
+    pub fn no_uplink(&self, name: &str) -> Problem {
+        let known: Vec<&str> = self.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
+        names::unknown("uplink", name, &known)
     }
 
     /// The uplinks by tier, within one in the order of the configuration.
@@ -119,7 +126,9 @@ pub fn missing(config: &Config, observed: &Observed) -> Vec<Problem> {
 
 /// There is no device called `name`.
 pub fn no_device(name: &str, observed: &Observed) -> Problem {
-    Problem::new(format!("no interface `{name}`"), format!("this host has: {}", observed.device_names()))
+    let known: Vec<&str> = observed.links.iter().map(|link| link.name.as_str()).collect();
+    let hint = names::hint(name, &known, &format!("this host has: {}", observed.device_names()));
+    Problem::new(format!("no interface `{name}`"), hint)
 }
 
 /// What a start refuses: next hops that no neighbour can have, a bypass list that covers a next hop.

@@ -47,17 +47,19 @@ pub fn ensure(scope: Scope) -> Result<()> {
 const LINKER_VERSION: &str = "0.13.0";
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(Scope, &str, &str); 15] = [
+const PROGRAMS: [(Scope, &str, &str); 17] = [
     (Scope::Run, "ip", "iproute2"),
     (Scope::Run, "nft", "nftables"),
     (Scope::Test, "bpftool", "bpftool"),
     (Scope::Test, "conntrack", "conntrack"),
     (Scope::Test, "ethtool", "ethtool"),
+    (Scope::Test, "fish", "fish"),
     (Scope::Test, "iperf3", "iperf3"),
     (Scope::Test, "iptables-legacy", "iptables"),
     (Scope::Test, "ping", "iputils-ping"),
     (Scope::Test, "tc", "iproute2"),
     (Scope::Test, "tmux", "tmux"),
+    (Scope::Test, "zsh", "zsh"),
     (Scope::Vm, "busybox", "busybox"),
     (Scope::Vm, "kmod", "kmod"),
     (Scope::Vm, "pppd", "ppp"),

@@ -14,7 +14,7 @@ use crate::build::{self, Profile};
 use crate::{setup, shell, vm};
 
 /// Tests of whole connections, which any mode of the fast path must pass.
-const END_TO_END: [&str; 19] = [
+const END_TO_END: [&str; 21] = [
     "balance",
     "bad_input",
     "chaos",
@@ -22,6 +22,7 @@ const END_TO_END: [&str; 19] = [
     "events",
     "explain",
     "fail_over",
+    "flows",
     "inbound",
     "lan_side",
     "life_cycle",
@@ -33,6 +34,7 @@ const END_TO_END: [&str; 19] = [
     "rules",
     "scan",
     "tiers",
+    "verify",
     "world",
 ];
 /// Those of them that always run with the fast path in XDP too.

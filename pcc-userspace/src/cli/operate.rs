@@ -9,20 +9,59 @@ use super::inspect::warn;
 use crate::config::Paths;
 use crate::control::{self, Answer, Request};
 use crate::controller;
+use crate::flows::{self, Query};
 use crate::host::linux::Linux;
 use crate::journal::{Journal, Lock};
 use crate::overrides::{self, Change};
 use crate::problem::Problem;
 use crate::teardown;
+use crate::verify::Verdict;
 
 pub(super) fn status(instance: &str, json: bool) -> Result<()> {
     let (document, table) = match control::ask(&Paths::of(instance).run, &Request::Status)? {
         Answer::Status(status) => (serde_json::to_string_pretty(&status)?, status.table()),
         Answer::Mirror(status) => (serde_json::to_string_pretty(&status)?, status.table()),
-        Answer::Flows(_) | Answer::Done { .. } | Answer::Problem { .. } => {
-            anyhow::bail!("the controller answered something else")
-        }
+        _ => return Err(something_else()),
     };
+    print(json, &document, &table)
+}
+
+/// Lists connections, also where a data path runs without a controller.
+pub(super) fn flows(instance: &str, query: Query, json: bool) -> Result<()> {
+    let paths = Paths::of(instance);
+    let listing = if control::is_running(&paths.run) {
+        match control::ask(&paths.run, &Request::Flows(query))? {
+            Answer::Flows(listing) => *listing,
+            _ => return Err(something_else()),
+        }
+    } else {
+        let listing = flows::list(&paths, &query)?;
+        tracing::info!("no controller runs: this is what its data path does without it");
+        listing
+    };
+    if !listing.accounting {
+        tracing::warn!(
+            "conntrack does not count bytes and packets: `sysctl -w net.netfilter.nf_conntrack_acct=1` makes it count those of \
+             connections that begin from then on"
+        );
+    }
+    print(json, &serde_json::to_string_pretty(&listing)?, &listing.table())
+}
+
+/// Says how new connections are spread; an error where that is not as wanted.
+pub(super) fn verify(instance: &str, since: Option<Duration>, json: bool) -> Result<()> {
+    let request = Request::Verify { since_seconds: since.map(|time| time.as_secs()) };
+    let Answer::Verified(report) = control::ask(&Paths::of(instance).run, &request)? else {
+        return Err(something_else());
+    };
+    print(json, &serde_json::to_string_pretty(&report)?, &report.text())?;
+    if report.verdict == Verdict::Skewed {
+        return Err(Problem::new("new connections are not spread as wanted", "what is behind `because` above").into());
+    }
+    Ok(())
+}
+
+fn print(json: bool, document: &str, table: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{document}")?;
@@ -30,6 +69,10 @@ pub(super) fn status(instance: &str, json: bool) -> Result<()> {
         write!(out, "{table}")?;
     }
     Ok(())
+}
+
+fn something_else() -> anyhow::Error {
+    Problem::new("the controller answered something else", "it may be of another version: restart it").into()
 }
 
 /// Prints events as they come.
@@ -54,8 +97,11 @@ pub(super) fn reload(instance: &str, trial: Option<Duration>, confirm: bool) -> 
     done(instance, &request)
 }
 
-pub(super) fn change(instance: &str, uplink: String, change: Change, persist: bool) -> Result<()> {
-    done(instance, &Request::Uplink { uplink, change, persist })
+pub(super) fn change(instance: &str, uplink: String, change: Change, persist: bool, json: bool) -> Result<()> {
+    match control::ask(&Paths::of(instance).run, &Request::Uplink { uplink, change, persist })? {
+        Answer::Changed(changed) => print(json, &serde_json::to_string_pretty(&changed)?, &changed.line()),
+        _ => Err(something_else()),
+    }
 }
 
 /// Asks for something that is done or refused.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::file::{At, Draft, Place, TargetDraft, Targets, UplinkDraft, Word};
+use crate::names;
 use crate::problem::Problem;
 use crate::routeros::dialect::Dialect;
 
@@ -297,10 +298,13 @@ fn each(
             || uplinks.iter().position(|uplink| uplink.name.as_ref().is_some_and(|name| name.value == *wanted));
         match by_device.or_else(by_name) {
             Some(index) => apply(&mut uplinks[index], At::flag(flag, value.clone())),
-            None => problems.push(Problem::new(
-                format!("`{flag}`: no uplink `{wanted}`"),
-                "name a device of `--wan`, or an uplink of the configuration file",
-            )),
+            None => {
+                let names = uplinks.iter().filter_map(|uplink| Some(uplink.name.as_ref()?.value.as_str()));
+                let known: Vec<&str> = uplinks.iter().map(|uplink| uplink.device.value.as_str()).chain(names).collect();
+                let otherwise = "name a device of `--wan`, or an uplink of the configuration file";
+                let hint = names::hint(wanted, &known, otherwise);
+                problems.push(Problem::new(format!("`{flag}`: no uplink `{wanted}`"), hint));
+            }
         }
     }
     problems

@@ -84,8 +84,15 @@ const fn ticks(seconds: u32) -> u32 {
     ((seconds as u64 * 1_000_000_000) >> TICK) as u32
 }
 
+/// The clock of leases.
+pub(super) fn tick() -> u32 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let nanoseconds = time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
+    (nanoseconds >> TICK) as u32
+}
+
 /// The key of packets from one end to the other that come in by `way`; `None` if they are not IPv4.
-fn key4((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<ShortcutKey4> {
+pub(super) fn key4((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<ShortcutKey4> {
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else { return None };
     let [source, destination] = [source, destination].map(|address| u32::from_ne_bytes(address.octets()));
     Some(ShortcutKey4 {
@@ -98,7 +105,7 @@ fn key4((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<ShortcutKey4> 
 }
 
 /// Likewise of IPv6.
-fn key6((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<ShortcutKey6> {
+pub(super) fn key6((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<ShortcutKey6> {
     if from.is_ipv4() || to.is_ipv4() {
         return None;
     }

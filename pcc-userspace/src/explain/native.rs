@@ -21,7 +21,7 @@ use crate::plan::Standing;
 use crate::policies::Table;
 use crate::problem::Problem;
 use crate::topology::{self, Topology, Uplink};
-use crate::{plan, policies, rules, start, survey};
+use crate::{names, plan, policies, rules, start, survey};
 
 /// The answer. This is what `pcc explain --json` prints.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -80,14 +80,12 @@ pub fn explain(
     let topology = topology::resolve(config, ids, observed);
     let standing = Standing::sound(survey::possible(&topology));
     let Some((lan, link)) = topology.lans.iter().find(|(_, link)| link.name == asked.interface) else {
-        let problem = Problem::new(format!("`{}` is no LAN device", asked.interface), config.lans.join(", "));
-        return Err(Problem { hint: format!("there are: {}", problem.hint), ..problem }.into());
+        let known: Vec<&str> = config.lans.iter().map(String::as_str).collect();
+        let hint = names::hint(&asked.interface, &known, &format!("there are: {}", known.join(", ")));
+        return Err(Problem::new(format!("`{}` is no LAN device", asked.interface), hint).into());
     };
     if let Some(name) = &asked.connection_mark {
-        let uplink = topology.uplink(name).ok_or_else(|| {
-            let names: Vec<&str> = topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
-            Problem::new(format!("no uplink `{name}`"), format!("there are: {}", names.join(", ")))
-        })?;
+        let uplink = topology.uplink(name).ok_or_else(|| topology.no_uplink(name))?;
         return Ok(Explanation { left: "the connection keeps its uplink".to_owned(), ..leave(config, uplink, asked) });
     }
     if let Some(route) = routed_by_main(observed, asked) {
@@ -169,7 +167,7 @@ fn choose(
     }
     let mut number = 0;
     for (rule, at) in config.rules.iter().zip(1..) {
-        let failed = failed(rule, lan, asked);
+        let failed = failed(rule, lan, asked.source, asked.destination, asked.protocol);
         let name = rule.name.clone().unwrap_or_default();
         let matched = failed.is_none();
         explanation.rules.push(Tried { rule: at, name, matched, failed: failed.unwrap_or_default().to_owned() });
@@ -222,20 +220,25 @@ fn group(policy: &Policy, topology: &Topology) -> String {
     named.collect::<Vec<_>>().join(", ")
 }
 
+/// The first of `rules` that a connection from one end to the other matches, which came in by LAN device `lan`.
+pub fn matching(rules: &[Rule], lan: usize, from: SocketAddr, to: SocketAddr, protocol: u8) -> Option<usize> {
+    rules.iter().position(|rule| failed(rule, lan, from, to, protocol).is_none())
+}
+
 /// The first key of the rule that does not hold.
-fn failed(rule: &Rule, lan: usize, asked: &Asked) -> Option<&'static str> {
+fn failed(rule: &Rule, lan: usize, from: SocketAddr, to: SocketAddr, protocol: u8) -> Option<&'static str> {
     let within = |condition: &Condition<IpNet>, address: SocketAddr| condition.holds(|net| net.contains(&address.ip()));
-    let ports = has_ports(u32::from(asked.protocol));
+    let ports = has_ports(u32::from(protocol));
     let port = |condition: &Condition<std::ops::RangeInclusive<u16>>, port: u16| {
         condition.holds(|range| ports && range.contains(&port))
     };
     let held = [
         ("interface", rule.interfaces.holds(|index| *index == lan)),
-        ("protocol", rule.protocols.holds(|protocol| *protocol == asked.protocol)),
-        ("source_port", port(&rule.source_ports, asked.source.port())),
-        ("destination_port", port(&rule.destination_ports, asked.destination.port())),
-        ("source", within(&rule.source, asked.source)),
-        ("destination", within(&rule.destination, asked.destination)),
+        ("protocol", rule.protocols.holds(|wanted| *wanted == protocol)),
+        ("source_port", port(&rule.source_ports, from.port())),
+        ("destination_port", port(&rule.destination_ports, to.port())),
+        ("source", within(&rule.source, from)),
+        ("destination", within(&rule.destination, to)),
     ];
     held.into_iter().find(|(_, held)| !held).map(|(key, _)| key)
 }

@@ -124,12 +124,12 @@ impl Conntrack {
 }
 
 /// `CTA_MARK` and `CTA_MARK_MASK`: in a query the bits to compare, in an update the bits to change.
-fn marked(mark: u32, mask: u32) -> [ConntrackAttribute; 2] {
+pub(super) fn marked(mark: u32, mask: u32) -> [ConntrackAttribute; 2] {
     let mask_attribute = DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec());
     [ConntrackAttribute::CtaMark(mark & mask), ConntrackAttribute::Other(mask_attribute)]
 }
 
-fn header(family: Option<Family>) -> NetfilterHeader {
+pub(super) fn header(family: Option<Family>) -> NetfilterHeader {
     match family {
         None => NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0),
         // Version 0 makes the kernel ignore the family of a deletion without a tuple.
@@ -161,11 +161,19 @@ impl Tuple {
                     (CTA_TUPLE_IP, 2 | 4) => tuple.destination = address(value),
                     (CTA_TUPLE_PROTO, 1) => tuple.protocol = parse_u8(value)?,
                     (CTA_TUPLE_PROTO, kind @ (2 | 3)) => tuple.ports[usize::from(kind - 2)] = parse_u16_be(value)?,
+                    // The identifier of an ICMP echo, of either family.
+                    (CTA_TUPLE_PROTO, 4 | 7) => tuple.ports[0] = parse_u16_be(value)?,
                     _ => {}
                 }
             }
         }
         Ok(tuple)
+    }
+
+    /// Source and destination.
+    pub(super) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let [from, to] = self.ports;
+        Some((SocketAddr::new(self.source?, from), SocketAddr::new(self.destination?, to)))
     }
 }
 

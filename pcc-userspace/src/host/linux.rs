@@ -33,6 +33,21 @@ impl Linux {
         Ok(Self { netlink: Netlink::route()?, conntrack: Conntrack::open()?, features: Features::default() })
     }
 
+    /// [`Host::observe`] without routes and rules, which may be many.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell.
+    pub fn addressed(&mut self) -> Result<Observed> {
+        let links = self.links()?;
+        let query = Message::GetAddress(AddressMessage::default());
+        let messages = self.netlink.dump(&query).context("listing addresses")?;
+        let addresses = messages.iter().filter_map(|answer| match answer {
+            Message::NewAddress(found) => message::address(found),
+            _ => None,
+        });
+        Ok(Observed { links, addresses: addresses.collect(), ..Observed::default() })
+    }
+
     fn links(&mut self) -> Result<Vec<Link>> {
         let mut query = LinkMessage::default();
         query.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
@@ -77,15 +92,8 @@ impl Linux {
 
 impl Host for Linux {
     fn observe(&mut self) -> Result<Observed> {
-        let links = self.links()?;
-        let devices = links.iter().map(|link| (link.index, link.name.clone())).collect();
-        let query = Message::GetAddress(AddressMessage::default());
-        let messages = self.netlink.dump(&query).context("listing addresses")?;
-        let addresses = messages.iter().filter_map(|answer| match answer {
-            Message::NewAddress(found) => message::address(found),
-            _ => None,
-        });
-        let mut observed = Observed { links, addresses: addresses.collect(), ..Observed::default() };
+        let mut observed = self.addressed()?;
+        let devices = observed.links.iter().map(|link| (link.index, link.name.clone())).collect();
         for family in Family::BOTH {
             observed.routes.extend(self.routes(family, &devices)?);
             observed.rules.extend(self.rules(family)?);

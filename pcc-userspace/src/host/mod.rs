@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 pub mod clash;
+pub mod connections;
 pub mod conntrack;
 pub mod device;
 mod display;

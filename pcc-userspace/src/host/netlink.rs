@@ -152,21 +152,33 @@ impl Netlink {
         Q: NetlinkSerializable + Clone,
         A: NetlinkDeserializable,
     {
+        let mut entries = Vec::new();
+        let consistent = self.visit(query, |entry| entries.push(entry))?;
+        Ok((entries, consistent))
+    }
+
+    /// Hands each entry of a table to `each`, without those that `A` cannot read, and keeps none. True if the table stood still
+    /// meanwhile. A family that the kernel lacks has none.
+    pub fn visit<Q, A>(&mut self, query: &Q, mut each: impl FnMut(A)) -> Result<bool>
+    where
+        Q: NetlinkSerializable + Clone,
+        A: NetlinkDeserializable,
+    {
         let mut request = Vec::new();
         let sequence = self.append(&mut request, query.clone(), NLM_F_DUMP);
         self.socket.send(&request, 0).context("sending to netlink")?;
-        let (mut entries, mut consistent) = (Vec::new(), true);
+        let mut consistent = true;
         loop {
             self.receive()?;
             for message in messages(&self.buffer).filter(|message| message.sequence_number() == sequence) {
                 consistent &= message.flags() & NLM_F_DUMP_INTR == 0;
                 match verdict(&message) {
                     None => match read(&message) {
-                        Ok(entry) => entries.push(entry),
+                        Ok(entry) => each(entry),
                         Err(error) => tracing::debug!("skipping a netlink message: {error}"),
                     },
-                    Some(Ok(())) => return Ok((entries, consistent)),
-                    Some(Err(refusal)) if refusal.errno == Errno::AFNOSUPPORT => return Ok((Vec::new(), true)),
+                    Some(Ok(())) => return Ok(consistent),
+                    Some(Err(refusal)) if refusal.errno == Errno::AFNOSUPPORT => return Ok(true),
                     Some(Err(refusal)) => return Err(refusal.into()),
                 }
             }

@@ -34,7 +34,7 @@ pub async fn run(instance: Instance, signals: Signals, reread: Reread<'_>) -> Re
     let (answers, answered) = mpsc::channel(64);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.base.instance);
-    control::listen(&instance.paths.run, asked_sender, &teller)?;
+    control::listen(&instance.paths, asked_sender, &teller)?;
     let table = ruleset::table_name(&instance.config.base.instance);
     let monitor = Monitor::new(&table)?;
     let _guard = guard(&table);
@@ -133,6 +133,10 @@ impl Controller {
                 let checks = &self.watching.checks;
                 let state = |key: &WatchKey| checks.get(key).map(|check| check.machine.state().to_string());
                 Ok(Answer::Mirror(Box::new(Status::read(&mut self.instance, state)?)))
+            }
+            Request::Verify { .. } => {
+                let hint = "`pcc flows` shows where its connections go";
+                Err(Problem::new("a RouterOS configuration has no weights to compare with", hint).into())
             }
             Request::Uplink { .. } => {
                 let hint = "its rules and routes are its uplinks: change them, and `pcc reload`";

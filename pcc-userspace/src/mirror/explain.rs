@@ -14,7 +14,7 @@ use super::trace::{Compiled, Question, Trace, Visit};
 use crate::dataplane::DataPlane;
 use crate::explain::{Asked, ETHERNET, coarse_seconds, details, packet, verdict};
 use crate::host::{Link, Observed, Route, TABLE_MAIN};
-use crate::problem::Problem;
+use crate::names;
 use crate::routeros::model::item::Property;
 use crate::routeros::{Span, Value};
 
@@ -71,7 +71,7 @@ pub fn explain(config: &Config, blueprint: &Blueprint, observed: &Observed, aske
         .find(|device| device.interface == asked.interface || device.linux == asked.interface)
         .ok_or_else(|| {
             let known: Vec<&str> = blueprint.devices.iter().map(|device| device.interface.as_str()).collect();
-            Problem::new(format!("no interface `{}`", asked.interface), format!("there are: {}", known.join(", ")))
+            names::unknown("interface", &asked.interface, &known)
         })?;
     let link = observed.link(&device.linux).with_context(|| format!("no device `{}`", device.linux))?;
     let connection = match asked.connection_mark.as_deref() {
@@ -79,7 +79,7 @@ pub fn explain(config: &Config, blueprint: &Blueprint, observed: &Observed, aske
         Some("no-mark") => Some(0),
         Some(name) => Some(blueprint.names.connection.get(name).ok_or_else(|| {
             let known: Vec<&str> = blueprint.names.connection.iter().map(|(name, _)| name).collect();
-            Problem::new(format!("no connection mark `{name}`"), format!("there are: {}", known.join(", ")))
+            names::unknown("connection mark", name, &known)
         })?),
     };
     let packet = packet(asked, connection.is_some())?;

@@ -16,8 +16,7 @@ fn shown(app: &App, width: u16, height: u16) -> String {
 #[test]
 fn at_80_by_24_everything_essential_is_there() {
     let text = shown(&sample::app(), 80, 24);
-    for word in ["fibre", "degraded", "want", "seen", "share", "rtt", "loss", "in", "out", "conns", "new/s", "short"]
-    {
+    for word in ["fibre", "degraded", "want", "seen", "share", "rtt", "loss", "in", "out", "conns", "new/s", "short"] {
         assert!(text.contains(word), "no `{word}` in\n{text}");
     }
     for word in ["500 Mbit/s", "2608 connections", "shortcuts 98% (auto)", "● live", "24%", "10.0.0.21:51514", "? help"]
@@ -66,9 +65,7 @@ fn a_script_is_shown_with_what_it_has() {
     app.absorb(sample::mirror(app.model.now + 1000, 100));
     app.absorb(sample::mirror(app.model.now + 1000, 1_000_100));
     let text = shown(&app, 80, 24);
-    for word in
-        ["dual-wan.rsc v7", "ether2", "160M", "ISP1_conn 120", "down: silent", "to_ISP1: default via"]
-    {
+    for word in ["dual-wan.rsc v7", "ether2", "160M", "ISP1_conn 120", "down: silent", "to_ISP1: default via"] {
         assert!(text.contains(word), "no `{word}` in\n{text}");
     }
 }

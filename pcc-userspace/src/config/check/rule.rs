@@ -13,6 +13,7 @@ use super::super::file::{At, Draft, Place, RuleDraft, Several};
 use super::super::rule::{Condition, Decision, Members, Policy, Rule, Sticky};
 use super::super::{Config, Uplink};
 use super::{Checker, NAME_LENGTH, is_plain};
+use crate::names;
 use crate::routeros::model::values;
 use crate::rules::{self, Fault};
 
@@ -64,6 +65,7 @@ impl Checker<'_> {
             let index = lans.iter().position(|lan| *lan == text);
             if index.is_none() {
                 let hint = format!("rules are asked about what comes in by: {}", lans.join(", "));
+                let hint = names::hint(text, lans, &hint);
                 checker.refuse(place, "interface", format_args!("`{text}` is no LAN device"), hint);
             }
             index.into_iter().collect()
@@ -117,7 +119,7 @@ impl Checker<'_> {
                 let hint = if names.is_empty() {
                     format!("write it: `[lists]`, and `{name} = [\"10.0.0.0/8\"]` below it")
                 } else {
-                    format!("`[lists]` has: {}", names.join(", "))
+                    names::hint(name, &names, &format!("`[lists]` has: {}", names.join(", ")))
                 };
                 checker.refuse(place, key, format_args!("no list `{name}`"), hint);
             }
@@ -194,7 +196,10 @@ impl Checker<'_> {
             let (name, weight) = value.split_once(':').map_or((value.as_str(), None), |(name, it)| (name, Some(it)));
             let by_name = || uplinks.iter().position(|uplink| uplink.name == name);
             let Some(index) = uplinks.iter().position(|uplink| uplink.device == name).or_else(by_name) else {
-                self.refuse(*place, "use", format_args!("no uplink `{name}`"), &*hint);
+                let devices = uplinks.iter().map(|uplink| uplink.device.as_str());
+                let known: Vec<&str> = names.iter().copied().chain(devices).chain([MAIN, ALL]).collect();
+                let hint = names::hint(name, &known, &hint);
+                self.refuse(*place, "use", format_args!("no uplink `{name}`"), hint);
                 continue;
             };
             if group.iter().any(|(known, _)| *known == index) {

@@ -116,12 +116,8 @@ fn read(message: &NetlinkBuffer<&[u8]>) -> Option<Ended> {
             _ => {}
         }
     }
-    let ends = |tuple: Tuple| {
-        let [from, to] = tuple.ports;
-        Some((SocketAddr::new(tuple.source?, from), SocketAddr::new(tuple.destination?, to)))
-    };
     let protocol = original?.protocol;
-    matches!(protocol, TCP | UDP).then_some(Ended { protocol, original: ends(original?)?, reply: ends(reply?)? })
+    matches!(protocol, TCP | UDP).then_some(Ended { protocol, original: original?.ends()?, reply: reply?.ends()? })
 }
 
 /// Classic BPF over a message: header of netlink (16 bytes), of nfnetlink (4), attributes.
