@@ -83,7 +83,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Watch uplinks, connections, clients and events live, and change uplinks by keys; `?` shows which.
+    /// Watch uplinks, connections and events live.
+    ///
+    /// Keys drain, disable and weigh uplinks, filter, sort and freeze; `?` shows them all.
     #[command(after_help = "Example: pcc top --interval 2s")]
     Top {
         #[command(flatten)]
