@@ -14,6 +14,7 @@ mod corpus;
 mod initramfs;
 mod lab;
 mod object;
+mod picture;
 mod run;
 mod setup;
 mod shell;
@@ -71,6 +72,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Draws `pcc top` in a lab with real traffic, for README: `pcc-userspace/dist/top.svg`
+    Picture,
     /// Boots Debian's stock 6.1 kernel in an emulated machine and runs the lab there
     Vm(vm::Arguments),
 }
@@ -95,6 +98,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Test { filter, corpus: None, .. } => test::test(filter.as_deref())?,
         Command::Lab { args } => match lab::lab(&args)? {},
         Command::Bench { args } => match bench::bench(&args)? {},
+        Command::Picture => match picture::picture()? {},
         Command::Vm(arguments) => return vm::vm(&arguments),
     }
     Ok(ExitCode::SUCCESS)
