@@ -1,12 +1,16 @@
 //! What tests show: a recording of three uplinks, of which one becomes bad.
 
+use std::sync::LazyLock;
+
 use super::app::App;
 use super::record::{self, Record, What};
 use crate::mirror;
 
 /// The recording.
 pub fn records() -> Vec<Record> {
-    record::read(include_str!("../../../tests/screens/three-uplinks.jsonl").as_bytes()).unwrap()
+    static RECORDS: LazyLock<Vec<Record>> =
+        LazyLock::new(|| record::read(include_str!("../../../tests/screens/three-uplinks.jsonl").as_bytes()).unwrap());
+    RECORDS.clone()
 }
 
 /// A live view that has been told all of it.

@@ -24,7 +24,7 @@ impl Terminal {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("making a folder: {error}"));
         let terminal = Self { folder };
         let settings = "set -g status off\nset -g default-terminal tmux-256color\nset -g remain-on-exit on\n\
-                        set -g escape-time 0\nset -g window-size manual\nset -g default-shell /bin/sh\n";
+                        set -g escape-time 0\nset -g default-shell /bin/sh\n";
         for (name, text) in [("settings", settings), ("script", script)] {
             fs::write(terminal.file(name), text).unwrap_or_else(|error| panic!("writing a file: {error}"));
         }
