@@ -18,7 +18,6 @@ use self::model::Link;
 use self::record::{Record, What};
 use self::terminal::Terminal;
 use self::theme::Theme;
-use crate::problem::Problem;
 
 mod app;
 mod feed;
@@ -90,10 +89,7 @@ fn once(run: &Path, app: &mut App, theme: &Theme, size: (u16, u16)) -> Result<()
         if round > 0 {
             std::thread::sleep(app.interval);
         }
-        let what = feed::snapshot(run);
-        if let What::Silent(reason) = what {
-            return Err(Problem::new(reason, "`pcc run` starts one").into());
-        }
+        let what = feed::snapshot(run)?;
         app.absorb(Record { at: feed::now(), what });
         app.absorb(Record { at: feed::now(), what: feed::listing(run, &traffic::query("", &[])) });
     }

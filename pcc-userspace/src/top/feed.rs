@@ -61,7 +61,7 @@ impl Feed {
             let (run, input) = (run.clone(), input.clone());
             thread::spawn(move || repeat(interval, &orders, |query| told(&input, once(&run, query))));
         };
-        ask(status.1, |run, _| snapshot(run));
+        ask(status.1, |run, _| snapshot(run).unwrap_or_else(|error| What::Silent(line(&error))));
         ask(flows.1, listing);
         let (place, listener) = (run.clone(), input.clone());
         thread::spawn(move || {
@@ -167,12 +167,14 @@ pub fn now() -> u64 {
 }
 
 /// A snapshot of the controller that runs in `run`.
-pub fn snapshot(run: &Path) -> What {
-    match control::ask(run, &Request::Status) {
-        Ok(Answer::Status(status)) => What::Status(status),
-        Ok(Answer::Mirror(status)) => What::Mirror(status),
-        Ok(_) => What::Silent("the controller answered something else".to_owned()),
-        Err(error) => What::Silent(line(&error)),
+///
+/// # Errors
+/// It does not answer.
+pub fn snapshot(run: &Path) -> Result<What> {
+    match control::ask(run, &Request::Status)? {
+        Answer::Status(status) => Ok(What::Status(status)),
+        Answer::Mirror(status) => Ok(What::Mirror(status)),
+        _ => anyhow::bail!("the controller answered something else"),
     }
 }
 

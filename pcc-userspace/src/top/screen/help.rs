@@ -10,27 +10,27 @@ use crate::top::app::{App, is_disabled, is_draining};
 use crate::top::theme::{Role, Theme};
 
 /// Width and height of the page.
-const SIZE: (u16, u16) = (74, 22);
+const SIZE: (u16, u16) = (78, 22);
 
 const PAGE: [(&str, &str); 19] = [
     ("up down k j", "select an uplink"),
-    ("d", "drain it: no new connections, those that are there stay; and back"),
+    ("d", "drain it: no new connections; and back"),
     ("e", "disable it: its connections end; and enable it"),
     ("w", "give it another weight"),
     ("tab left right", "the next panel, where they take turns"),
     ("space page-down/up", "scroll it; home: back to its begin"),
-    ("/", "only connections with this client, port or uplink; esc: all"),
-    ("s", "sort connections and clients by rate, bytes or address"),
+    ("/", "connections with this client, port, uplink; esc: all"),
+    ("s", "sort by rate, bytes or address"),
     ("f", "freeze what is shown, and go on"),
     ("+ -", "ask less or more often"),
     ("q ctrl-c", "quit; ctrl-z: suspend"),
     ("", ""),
-    ("want seen", "share of new connections: given by weights, begun in the last minute"),
+    ("want seen", "new connections: share given, share of the last minute"),
     ("share", "both as bars: wanted above, seen below"),
     ("rtt jitter loss", "of the last probes of the best target"),
     ("in out", "bits a second of the uplink, all headers included"),
     ("short", "share of its packets that take shortcuts"),
-    ("path", "a connection has a shortcut, is cached, or takes the stack"),
+    ("path", "by shortcut, from the flow cache, or by the stack"),
     ("backup", "up, and takes nothing while others can"),
 ];
 
