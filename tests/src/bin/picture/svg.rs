@@ -1,6 +1,7 @@
 //! What a terminal shows, as SVG. Frames and blocks are drawn, so that they meet in any font; letters are stretched to their cells.
 
 use std::fmt::Write as _;
+use std::num::NonZeroU16;
 
 use vt100::{Cell, Color, Parser, Screen};
 
@@ -12,7 +13,8 @@ const PAPER: &str = "#0d1117";
 
 /// Draws `text`, with its escape sequences, on a screen of columns and lines.
 pub fn draw(text: &str, (columns, lines): (u16, u16)) -> String {
-    let mut parser = Parser::new(lines, columns, 0);
+    let least = |length| NonZeroU16::new(length).unwrap_or(NonZeroU16::MIN);
+    let mut parser = Parser::new(least(lines), least(columns), 0);
     parser.process(text.trim_end_matches('\n').replace('\n', "\r\n").as_bytes());
     let (width, height) = (f64::from(columns) * WIDTH + 2.0 * MARGIN, f64::from(lines) * HEIGHT + 2.0 * MARGIN);
     let mut out = format!(
