@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context as _, Result};
 use ratatui::DefaultTerminal;
+use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, enable_raw_mode};
+use ratatui::crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, enable_raw_mode};
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::app::App;
@@ -46,8 +47,9 @@ impl Terminal {
         ratatui::try_restore().context("giving the terminal back")?;
         kill_process(getpid(), Signal::STOP).context("stopping")?;
         enable_raw_mode().context("taking the terminal")?;
-        execute!(io::stdout(), EnterAlternateScreen).context("taking the terminal")?;
-        self.0.clear().context("drawing")?;
+        execute!(io::stdout(), EnterAlternateScreen, Clear(ClearType::All)).context("taking the terminal")?;
+        // A new one draws everything. `clear` would ask where the cursor is, while another thread reads keys.
+        self.0 = ratatui::Terminal::new(CrosstermBackend::new(io::stdout())).context("taking the terminal")?;
         Ok(())
     }
 }
