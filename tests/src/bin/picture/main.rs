@@ -40,11 +40,6 @@ fn main() {
     for uplink in ["fibre", "cable", "lte"] {
         pcc.wait_for(&format!("uplink {uplink} IPv4: up"), PATIENCE * 4);
     }
-    // Lines have lengths.
-    for (number, delay) in [(1, "4ms 300us"), (2, "11ms 1ms"), (3, "38ms 5ms")] {
-        let words = format!("qdisc add dev eth0 root netem limit 20000 delay {delay}");
-        lab.isp(number).namespace().exec("tc", words.split(' '));
-    }
     let record = arguments.record.map(|file| format!("--record {}", file.display())).unwrap_or_default();
     let view = format!("{} top --instance {} {record}", process::binary().display(), lab.instance());
     let terminal = Terminal::open(Some(lab.router()), SIZE, &view);
@@ -54,12 +49,14 @@ fn main() {
         for (place, mut conversation) in lab.open_new(60).into_iter().enumerate() {
             scope.spawn(move || talk(&mut conversation, place, going));
         }
-        scope.spawn(|| {
-            while going() {
-                lab.try_new(6);
-                thread::sleep(Duration::from_millis(150));
-            }
-        });
+        for _ in 0..6 {
+            scope.spawn(|| {
+                while going() {
+                    lab.try_new(2);
+                    thread::sleep(Duration::from_millis(300));
+                }
+            });
+        }
         let third = Duration::from_secs(arguments.seconds / 3);
         thread::sleep(third);
         let seen = pcc.lines();
@@ -68,9 +65,7 @@ fn main() {
         lab.carrier(3, true);
         pcc.find_after(seen, "uplink lte IPv4: up", PATIENCE * 4);
         thread::sleep(third);
-        lab.isp(2)
-            .namespace()
-            .exec("tc", "qdisc change dev eth0 root netem limit 20000 delay 14ms 3ms loss 27%".split(' '));
+        lab.loss(2, 27);
         thread::sleep(third);
         let picture = svg::draw(&terminal.coloured(), SIZE);
         stop.store(true, Ordering::Relaxed);
