@@ -9,13 +9,14 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 use ipnet::IpNet;
 
-use crate::config::Config;
 use crate::config::flags::{Assignment, ConfigFlags, dialect};
+use crate::config::{Config, Paths};
 use crate::flows::{Order, Query};
 use crate::metrics::Format;
 use crate::overrides::{Admin, Change};
 use crate::routeros::dialect::Dialect;
 use crate::routeros::model::values;
+use crate::top;
 
 mod doctor;
 mod inspect;
@@ -95,6 +96,16 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Watch uplinks, connections and events live.
+    ///
+    /// Keys drain, disable and weigh uplinks, filter, sort and freeze; `?` shows them all.
+    #[command(after_help = "Example: pcc top --interval 2s")]
+    Top {
+        #[command(flatten)]
+        instance: InstanceFlag,
+        #[command(flatten)]
+        options: top::Options,
     },
     /// List connections: whose they are, by which uplink, how much.
     #[command(after_help = "Example: pcc flows --client 10.0.0.5 --uplink eth0 --sort in --limit 10")]
@@ -374,6 +385,7 @@ impl Cli {
             Command::Import { file, dialect, map } => inspect::import(&file, dialect, &map),
             Command::Explain(flags) => inspect::explain_packet(&flags),
             Command::Status { instance, json } => operate::status(&instance.instance, json),
+            Command::Top { instance, options } => top::run(&Paths::of(&instance.instance).run, &options),
             Command::Events { instance, json } => operate::events(&instance.instance, json),
             Command::Metrics { instance, format } => operate::metrics(&instance.instance, format),
             Command::Reload { trial, confirm, instance } => operate::reload(&instance.instance, trial, confirm),

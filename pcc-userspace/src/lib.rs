@@ -41,6 +41,7 @@ pub mod start;
 pub mod status;
 pub mod survey;
 pub mod teardown;
+pub mod top;
 pub mod topology;
 pub mod trace;
 pub mod verify;

@@ -84,6 +84,9 @@ pub struct FamilyStatus {
     pub state: String,
     /// New connections are withheld, because those of late were not answered.
     pub suspended: bool,
+    /// It is drained by hand: it gets no new connections.
+    #[serde(default)]
+    pub draining: bool,
     /// Lost probes of the best target, in percent of the last ones; `None` without target.
     pub loss: Option<u32>,
     /// Mean round-trip time of its last probes, in milliseconds.
@@ -129,6 +132,7 @@ impl Status {
                     live: instance.standing.taking.has(family, uplink.id),
                     state: known.as_ref().map_or_else(|| "no next hop".to_owned(), |known| known.state.clone()),
                     suspended: known.as_ref().is_some_and(|known| known.suspended),
+                    draining: known.as_ref().is_some_and(|known| known.draining),
                     loss: statistics.map(|statistics| statistics.loss),
                     latency_ms: milliseconds(statistics.and_then(|statistics| statistics.latency)),
                     jitter_ms: milliseconds(statistics.and_then(|statistics| statistics.jitter)),
@@ -203,11 +207,12 @@ impl Status {
             let mut first = true;
             for (name, family) in [("IPv4", &uplink.ipv4), ("IPv6", &uplink.ipv6)] {
                 let Some(family) = family else { continue };
+                let draining = if family.draining { ", draining" } else { "" };
                 let gateway = family.gateway.as_deref().map(|gateway| format!(" via {gateway}")).unwrap_or_default();
                 if first {
                     let _ = writeln!(
                         text,
-                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{gateway}",
+                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{draining}{gateway}",
                         uplink.name,
                         uplink.device,
                         uplink.weight,
@@ -222,7 +227,7 @@ impl Status {
                 } else {
                     let _ = writeln!(
                         text,
-                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{gateway}",
+                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{draining}{gateway}",
                         "",
                         "",
                         "",
@@ -256,6 +261,7 @@ impl FamilyStatus {
             live: false,
             state: known.state.clone(),
             suspended: false,
+            draining: known.draining,
             loss: None,
             latency_ms: None,
             jitter_ms: None,

@@ -74,6 +74,7 @@ const PROGRAMS: &[(Scope, &str, &str)] = &[
     (Scope::Test, "setpriv", "util-linux"),
     (Scope::Test, "systemd-analyze", "systemd"),
     (Scope::Test, "tc", "iproute2"),
+    (Scope::Test, "tmux", "tmux"),
     (Scope::Test, "zsh", "zsh"),
     (Scope::Vm, "busybox", "busybox"),
     (Scope::Vm, "kmod", "kmod"),

@@ -39,6 +39,8 @@ pub struct Diagnosis {
     pub state: String,
     /// New connections are withheld, because those of late were not answered.
     pub suspended: bool,
+    /// Drained by hand.
+    pub draining: bool,
     /// Of its best target.
     pub statistics: Option<Statistics>,
     /// How often it went down since the controller started.
@@ -204,7 +206,7 @@ impl Health {
             weight: instance.weights.get(&uplink.id).copied().unwrap_or(0),
             tier: uplink.config.tier,
             on_down: uplink.config.on_down,
-            draining: matches!(self.admin.get(&uplink.id), Some(Admin::Draining(_))),
+            draining: self.is_draining(uplink.id),
             health: Family::BOTH.map(|family| health(uplink, family)),
         });
         standing::standing(&members.collect::<Vec<_>>())
@@ -260,9 +262,14 @@ impl Health {
         Some(Diagnosis {
             state: check.uplink.state().to_string(),
             suspended: check.uplink.is_suspended(Instant::now()),
+            draining: self.is_draining(part.0),
             statistics: best(&check.uplink),
             fail_overs: self.fail_overs.get(&(check.name.clone(), part.1)).copied().unwrap_or(0),
         })
+    }
+
+    fn is_draining(&self, id: u32) -> bool {
+        matches!(self.admin.get(&id), Some(Admin::Draining(_)))
     }
 
     fn handle(&mut self, part: Part, event: Event, now: Instant) -> bool {

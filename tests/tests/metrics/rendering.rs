@@ -28,6 +28,7 @@ fn family(state: &str) -> FamilyStatus {
         live: state == "up",
         state: state.into(),
         suspended: false,
+        draining: false,
         loss: Some(25),
         latency_ms: Some(12.5),
         jitter_ms: None,
