@@ -61,7 +61,7 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     // On the cables of the lab `auto` takes shortcuts in tc.
     let mut count = part("tests", || cargo_test(&pcc, &["--workspace"], "", filter))?;
     if filter.is_none() {
-        count += part("tests without the fast path", || end_to_end(&pcc, &END_TO_END, "off"))?;
+        count += part("tests without the fast path", || end_to_end(&pcc, END_TO_END, "off"))?;
         count += part("tests with the fast path in XDP", || end_to_end(&pcc, &IN_XDP, "xdp"))?;
     }
     if boots_older_kernel {
@@ -78,7 +78,7 @@ pub fn every_mode() -> Result<()> {
     let pcc = part("pcc and its kernel object", || build::pcc(Profile::Development))?;
     let mut count = Count { success: true, ..Count::default() };
     for mode in ["off", "tc", "xdp"] {
-        count += part(mode, || end_to_end(&pcc, &END_TO_END, mode))?;
+        count += part(mode, || end_to_end(&pcc, END_TO_END, mode))?;
     }
     count.conclude(None)
 }
