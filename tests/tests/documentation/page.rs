@@ -74,14 +74,17 @@ impl Block {
     /// Its commands, one a line, without comments and with continued lines joined.
     pub fn commands(&self) -> Vec<String> {
         let joined = self.text.replace("\\\n", " ");
-        let words = |line: &str| line.split(" #").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        let words =
+            |line: &str| line.split(" #").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
         joined.lines().map(words).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
     }
 }
 
 #[test]
 fn blocks_and_spans_are_found() {
-    let text = "a `pcc run` b `--x`\n\n```sh\n# why\npcc check \\\n  file # that\n```\n- c\n  ```toml\n  `no` = 1\n  ```\n".to_owned();
+    let text =
+        "a `pcc run` b `--x`\n\n```sh\n# why\npcc check \\\n  file # that\n```\n- c\n  ```toml\n  `no` = 1\n  ```\n"
+            .to_owned();
     let page = Page { path: "P", text };
     let blocks = page.blocks();
     let seen: Vec<_> = blocks.iter().map(|block| (block.place.as_str(), block.language.as_str())).collect();

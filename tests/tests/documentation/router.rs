@@ -26,6 +26,7 @@ const MOUNTS: &str = r#"
     }
     cover /usr/sbin "$1"
     cover /var/lib "$1"
+    rm -f /usr/sbin/pcc /var/lib/pcc
     cp -a /etc "$1/etc"
     mount --bind "$1/etc" /etc
     mount -t tmpfs tmpfs /run
@@ -82,7 +83,8 @@ impl Router {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let script = fs::read_to_string(workspace.join("pcc-userspace/examples/dual-wan.rsc"))
             .unwrap_or_else(|error| panic!("the example: {error}"));
-        let names = [("fibre", "ether1"), ("cable", "ether2"), ("name=lan", "name=bridge"), ("face=lan", "face=bridge")];
+        let names =
+            [("fibre", "ether1"), ("cable", "ether2"), ("name=lan", "name=bridge"), ("face=lan", "face=bridge")];
         let script = names.iter().fold(script, |script, (from, to)| script.replace(from, to));
         self.write("router.rsc", &script);
         let links = format!(

@@ -21,7 +21,8 @@ const PLACEHOLDERS: [(&str, &str); 5] =
 /// Arguments as somebody would type them: without brackets and dots.
 fn arguments(text: &str) -> Vec<String> {
     let words = text.split_whitespace().map(|word| word.trim_matches(['[', ']', '…']));
-    let meant = |word: &str| PLACEHOLDERS.iter().find(|(name, _)| *name == word).map_or(word, |(_, value)| value).to_owned();
+    let meant =
+        |word: &str| PLACEHOLDERS.iter().find(|(name, _)| *name == word).map_or(word, |(_, value)| value).to_owned();
     words.filter(|word| !word.is_empty()).map(meant).collect()
 }
 
@@ -54,7 +55,10 @@ fn help(arguments: &[&str]) -> String {
         }
         _ => {
             let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).args(["xtask", "help"]).args(arguments);
+            command
+                .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+                .args(["xtask", "help"])
+                .args(arguments);
             command
         }
     };
@@ -65,8 +69,16 @@ fn help(arguments: &[&str]) -> String {
 
 #[test]
 fn a_misspelt_command_is_found() {
-    assert!(["pcc stats", "pcc flows --clients 10.0.0.5", "pcc uplink NAME wait", "pcc verify --since yesterday"].iter().all(|it| mistake(it).is_some()));
-    assert!(["pcc run", "pcc uplink NAME drain [TIME]", "pcc flows [--client A] … [--json]", "pcc explain …"].iter().all(|it| mistake(it).is_none()));
+    assert!(
+        ["pcc stats", "pcc flows --clients 10.0.0.5", "pcc uplink NAME wait", "pcc verify --since yesterday"]
+            .iter()
+            .all(|it| mistake(it).is_some())
+    );
+    assert!(
+        ["pcc run", "pcc uplink NAME drain [TIME]", "pcc flows [--client A] … [--json]", "pcc explain …"]
+            .iter()
+            .all(|it| mistake(it).is_none())
+    );
 }
 
 #[test]
