@@ -2,6 +2,7 @@
 //! checked, each command in the text is one that exists.
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
+mod links;
 mod page;
 mod router;
 mod words;
