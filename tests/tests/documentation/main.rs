@@ -20,9 +20,9 @@ const PAGES: [&str; 2] = ["README.md", "pcc-userspace/docs/migration.md"];
 const ELSEWHERE: [Elsewhere; 3] = [
     Elsewhere {
         first: "cargo xtask lab",
-        why: "takes a minute; the lab is run on two kernels by `cargo xtask vm`, which the tests end with",
+        why: "takes a minute; `cargo xtask vm`, which the tests end with, runs the same on another kernel",
         by: "xtask/src/vm.rs",
-        says: "/lab",
+        says: "part lab --slow",
     },
     Elsewhere {
         first: "cargo xtask test",
@@ -100,8 +100,10 @@ fn run(router: &Router, block: &Block) {
         block.commands().iter().map(|line| line.replace("cargo xtask run", "pcc run")).collect();
     let last = commands.pop_if(|command| command.starts_with("pcc run"));
     assert!(!commands.iter().any(|command| command.starts_with("pcc run")), "{}: `run` does not end", block.place);
-    let asks = |command: &String| words::ASKING.iter().any(|word| command.contains(&format!("pcc {word}")));
-    let controller = commands.iter().any(asks).then(|| router.start(&in_mode("pcc run --config /etc/pcc/pcc.toml")));
+    let controller = commands
+        .iter()
+        .any(|command| words::asks(command))
+        .then(|| router.start(&in_mode("pcc run --config /etc/pcc/pcc.toml")));
     if !commands.is_empty() {
         router.succeed(&commands.join("\n"));
     }

@@ -12,11 +12,17 @@ use crate::PAGES;
 use crate::page::Page;
 
 /// Subcommands that ask a running controller.
-pub const ASKING: [&str; 9] = ["status", "flows", "verify", "uplink", "reload", "metrics", "top", "trace", "events"];
+const ASKING: [&str; 9] = ["status", "flows", "verify", "uplink", "reload", "metrics", "top", "trace", "events"];
 
 /// What stands for something else, and an example of it.
 const PLACEHOLDERS: [(&str, &str); 5] =
     [("NAME", "eth0"), ("TIME", "10m"), ("N", "1"), ("A", "10.0.0.5"), ("ADDRESS", "10.0.0.5")];
+
+/// The command needs a running controller, or looks at its maps.
+pub fn asks(command: &str) -> bool {
+    let word = command.strip_prefix("pcc ").and_then(|rest| rest.split(' ').next());
+    word.is_some_and(|word| ASKING.contains(&word)) || command.contains("/sys/fs/bpf/pcc/")
+}
 
 /// Arguments as somebody would type them: without brackets and dots.
 fn arguments(text: &str) -> Vec<String> {
