@@ -81,7 +81,6 @@ fn follow(page: &'static str) {
     let router = Router::new();
     router.write("/etc/pcc/pcc.toml", &format!("{LANS}{UPLINKS}"));
     for block in Page::read(page).blocks() {
-        eprintln!("{} {}", block.place, block.language);
         match block.language.as_str() {
             "sh" if elsewhere(&block).is_some() => {}
             "sh" => run(&router, &block),
@@ -105,7 +104,7 @@ fn run(router: &Router, block: &Block) {
         .any(|command| words::asks(command))
         .then(|| router.start(&in_mode("pcc run --config /etc/pcc/pcc.toml")));
     if !commands.is_empty() {
-        router.succeed(&commands.join("\n"));
+        router.succeed(&block.place, &commands.join("\n"));
     }
     if let Some(controller) = controller {
         controller.stop();
@@ -131,10 +130,10 @@ fn check_configuration(router: &Router, block: &Block) {
     let path = if whole { "/etc/pcc/pcc.toml" } else { "part.toml" };
     let text = if whole { block.text.clone() } else { format!("{LANS}{}{UPLINKS}", block.text) };
     router.write(path, &text);
-    router.succeed(&format!("pcc check --config {path}"));
+    router.succeed(&block.place, &format!("pcc check --config {path}"));
 }
 
 fn check_prometheus(router: &Router, block: &Block) {
     router.write("prometheus.yml", &block.text);
-    router.succeed("cp pcc-userspace/dist/*.yml .; promtool check config prometheus.yml");
+    router.succeed(&block.place, "cp pcc-userspace/dist/*.yml .; promtool check config prometheus.yml");
 }

@@ -92,7 +92,7 @@ impl Router {
             pcc = binary().canonicalize().unwrap_or_default().display(),
             sources = workspace.join("pcc-userspace").canonicalize().unwrap_or_default().display(),
         );
-        self.succeed(&links);
+        self.succeed("links", &links);
     }
 
     /// Writes a file, by its path in the folder where commands run.
@@ -105,17 +105,16 @@ impl Router {
     }
 
     /// Runs a script to its end.
-    pub fn run(&self, script: &str) -> Output {
+    fn run(&self, script: &str) -> Output {
         let mut command = self.command(script);
         command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// [`Self::run`], which must succeed; what it printed.
-    pub fn succeed(&self, script: &str) -> String {
+    /// [`Self::run`] for what `place` says, which must succeed.
+    pub fn succeed(&self, place: &str, script: &str) {
         let output = self.run(script);
         let [stdout, stderr] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it).into_owned());
-        assert!(output.status.success(), "{script}\n{}\n{stdout}{stderr}", output.status);
-        stdout
+        assert!(output.status.success(), "{place}:\n{script}\n{}\n{stdout}{stderr}", output.status);
     }
 
     /// Starts a command that balances, and waits until it does.
