@@ -23,7 +23,7 @@ fn every_link_leads_somewhere() {
     let mut count = 0;
     for page in PAGES.map(Page::read) {
         let headings =
-            page.text.lines().filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#').trim()));
+            page.text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
         let anchors: Vec<String> = headings.map(anchor).collect();
         let folder = workspace.join(page.path).parent().map(Path::to_path_buf).unwrap_or_default();
         for link in page.text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

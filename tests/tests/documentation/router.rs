@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -149,7 +149,7 @@ impl Running {
         let signalled = kill_process(Pid::from_child(&self.0), Signal::INT);
         assert!(eventually(READY, || self.0.try_wait().is_ok_and(|status| status.is_some())), "it does not stop");
         let status = self.0.wait();
-        assert!(signalled.is_ok() && status.as_ref().is_ok_and(|status| status.success()), "{signalled:?} {status:?}");
+        assert!(signalled.is_ok() && status.as_ref().is_ok_and(ExitStatus::success), "{signalled:?} {status:?}");
     }
 }
 
