@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tests::lab::process::binary;
 use tests::lab::{Defaults, Lab, eventually};
 
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 
 /// Covers what may be written to, and stays, as the process whose mounts commands enter. `$1` is an empty folder.
 const MOUNTS: &str = r#"
