@@ -60,7 +60,8 @@ pub fn text(app: &App, theme: &Theme, now: u64, (width, height): (u16, u16)) -> 
 
 fn lines(buffer: &Buffer) -> impl Iterator<Item = String> {
     let Rect { width, height, .. } = buffer.area;
-    (0..height).map(move |y| (0..width).filter_map(|x| buffer.cell((x, y))).map(|cell| cell.symbol()).collect())
+    (0..height)
+        .map(move |y| (0..width).filter_map(|x| buffer.cell((x, y))).map(ratatui::buffer::Cell::symbol).collect())
 }
 
 /// The panels below the uplinks: one, or all where there is room.
