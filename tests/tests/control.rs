@@ -1,6 +1,5 @@
 //! The control socket: who may ask what, and what a crowd or a bad guest does to the controller, which is nothing.
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
-#![expect(clippy::print_stdout, reason = "what was measured is shown where it fails")]
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
