@@ -33,7 +33,7 @@ pub use shell::complete;
     version,
     arg_required_else_help = true,
     disable_help_subcommand = true,
-    help_template = "{about}\n\n{usage-heading} {usage}\n\n{subcommands}\n\n{after-help}",
+    help_template = "{about}\n\n{usage-heading} {usage}\n\n{subcommands}{after-help}",
     after_help = "`pcc COMMAND --help` tells more, with an example; `pcc --version` the version.\n\
                   Exit status: 0 success, 1 failure, 2 wrong usage."
 )]
@@ -44,7 +44,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Balance connections until interrupted; then leave the host as it was.
+    /// Balance connections until interrupted; leave the host as it was.
     #[command(after_help = "Example: pcc run --wan eth0,eth1 --lan eth2 --weights 3,1")]
     Run(Run),
     /// Print what `run` would do, step by step, and change nothing.

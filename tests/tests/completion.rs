@@ -60,7 +60,7 @@ fn completes(lab: &Lab, words: &[&str], expected: &[&str]) {
     );
     assert_eq!(say(lab, "zsh", &["-f"], &zsh), expected, "zsh, {words:?}");
     let line = words.join(" ");
-    let fish = format!("pcc completions fish | source; complete -C '{line}' | string replace -r '\\t.*' ''");
+    let fish = format!("pcc completions fish | source; complete -C '{line}' | cut -f 1");
     assert_eq!(say(lab, "fish", &["--no-config"], &fish), expected, "fish, {words:?}");
 }
 

@@ -33,9 +33,9 @@ pub fn judge(cells: &[(u64, f64)]) -> Judgement {
     let share = |(observed, expected): &(u64, f64)| (*observed as f64 - expected).abs() / total as f64;
     let deviates = cells.iter().any(|cell| share(cell) >= TOLERANCE);
     let Some((chi_square, probability)) = pearson(&pool(cells)) else {
-        // One kind alone is expected.
-        let wanted = cells.iter().filter(|(_, expected)| *expected >= EXPECTED).count();
+        let wanted = cells.iter().filter(|(_, expected)| *expected > 0.0).count();
         let verdict = match (wanted, deviates) {
+            // One kind alone is expected, so that others are not chance.
             (1, true) => Verdict::Skewed,
             (1, false) => Verdict::AsWanted,
             _ => Verdict::TooFew,
