@@ -1,4 +1,5 @@
-//! Builds the kernel programs and leaves them as `$OUT_DIR/pcc-ebpf`, and those of the bench as `$OUT_DIR/pcc-traffic`.
+//! Builds the kernel programs and leaves them as `$OUT_DIR/pcc-ebpf`, those of `pcc trace` as `$OUT_DIR/pcc-trace`, and those of
+//! the bench as `$OUT_DIR/pcc-traffic`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -5,7 +5,7 @@
 
 /// Version of this file. It is part of the pin path, so a controller never adopts maps of another layout.
 /// Raise it whenever a map's name, key, value, size rule or meaning changes.
-pub const ABI: u32 = 4;
+pub const ABI: u32 = 5;
 
 /// Buckets per family. A power of two, so that a hash selects one with a mask instead of a division; 1,024 give
 /// weights a resolution of 0.1 %.
@@ -192,6 +192,20 @@ pub struct Device {
     pub number: u32,
     /// Bits of [`device`].
     pub shortcuts: u32,
+    /// Interface index, which tells whose entry this is; 0 for a free slot. The last field: it is written last.
+    pub ifindex: u32,
+}
+
+/// Slots of the map of devices. An array by interface index: a packet asks it three times, and a hash map takes ten times as long.
+pub const DEVICE_SLOTS: u32 = 512;
+
+/// A device is in one of so many slots from its own on: indices that differ by a multiple of [`DEVICE_SLOTS`] share one.
+pub const DEVICE_PROBES: u32 = 4;
+
+/// The slot that is asked as number `probe` for the device with this index.
+#[inline(always)]
+pub const fn device_slot(ifindex: u32, probe: u32) -> u32 {
+    ifindex.wrapping_add(probe) % DEVICE_SLOTS
 }
 
 /// What holds for the whole instance. One value, replaced as a whole, except for [`Settings::active_table`].
@@ -333,7 +347,7 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<Flow>() == 20);
     assert!(size_of::<Uplink>() == 16);
-    assert!(size_of::<Device>() == 16);
+    assert!(size_of::<Device>() == 20);
     assert!(size_of::<Settings>() == 84);
     assert!(size_of::<Step>() == 36);
     assert!(size_of::<Member4>() == 8);

@@ -5,8 +5,8 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use pcc_ebpf::abi::{
-    Beat, Counter, Device, Flow, FlowKey, IPV4, Member4, Member6, Peer, PeerKey, Policy, STEPS, Settings, Step, Sticky,
-    StickyKey, Traffic, Uplink, policy_index, pulse_index,
+    Beat, Counter, DEVICE_PROBES, Device, Flow, FlowKey, IPV4, Member4, Member6, Peer, PeerKey, Policy, STEPS,
+    Settings, Step, Sticky, StickyKey, Traffic, Uplink, device_slot, policy_index, pulse_index,
 };
 use pcc_ebpf::classify::{ENDING, Tables};
 use pcc_ebpf::mangle::{self, Facts, Rules, Walk};
@@ -157,8 +157,13 @@ impl Peers for Maps {
     }
     #[inline(always)]
     fn set_peer(&mut self, key: &PeerKey, peer: Peer) {
-        // A full map is no error: who is not in it counts nothing.
-        let _ = maps::PEERS.insert(key, &peer, 0);
+        if let Some(entry) = maps::PEERS.get_ptr_mut(key) {
+            // SAFETY: as in `flow`.
+            unsafe { *entry = peer };
+        } else {
+            // A full map is no error: who is not in it counts nothing.
+            let _ = maps::PEERS.insert(key, &peer, 0);
+        }
     }
 }
 
@@ -244,8 +249,13 @@ pub fn device(ctx: &TcContext) -> Option<Device> {
 /// What is to be known about the device with this index.
 #[inline(always)]
 pub fn device_of(ifindex: u32) -> Option<Device> {
-    // SAFETY: the map entry is copied at once.
-    unsafe { maps::DEVICES.get(ifindex) }.copied()
+    for probe in 0..DEVICE_PROBES {
+        let device = maps::DEVICES.get(device_slot(ifindex, probe))?;
+        if device.ifindex == ifindex {
+            return Some(*device);
+        }
+    }
+    None
 }
 
 /// The first `bytes` of the packet can be read.
@@ -257,7 +267,11 @@ pub fn reach(ctx: &impl Bytes, bytes: usize) -> bool {
 /// Stores a decision. A full cache is no error: the next packet is decided anew.
 #[inline(always)]
 pub fn remember(key: &FlowKey, flow: &Flow) {
-    if maps::FLOWS.insert(key, flow, 0).is_err() {
+    // In place if there is one: the kernel would give it another entry first, and take the old one away.
+    if let Some(entry) = maps::FLOWS.get_ptr_mut(key) {
+        // SAFETY: the pointer comes from the map. Who reads half of it reads a wrong hint, which conntrack overrules.
+        unsafe { *entry = *flow };
+    } else if maps::FLOWS.insert(key, flow, 0).is_err() {
         count(Counter::CacheFull);
     }
 }

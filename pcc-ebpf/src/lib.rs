@@ -55,4 +55,5 @@ pub mod packet;
 pub mod peer;
 pub mod policy;
 pub mod shortcut;
+pub mod trace;
 pub mod traffic;

@@ -1,13 +1,13 @@
 //! Every map. Sizes that depend on the host are set when the object is loaded.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    btf_maps::{Array, LpmTrie, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use pcc_ebpf::abi::{
-    BUCKET_SLOTS, Device, Epoch, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, POLICY_SLOTS, PULSE_SLOTS, Peer,
-    PeerKey, Policy, Pulse, STEPS, Settings, Shortcut4, Shortcut6, ShortcutKey4, ShortcutKey6, Step, Sticky, StickyKey,
-    Traffic, UPLINK_SLOTS, Uplink, netns,
+    BUCKET_SLOTS, DEVICE_SLOTS, Device, Epoch, Flow, FlowKey, Member4, Member6, NTH_COUNTERS, POLICY_SLOTS,
+    PULSE_SLOTS, Peer, PeerKey, Policy, Pulse, STEPS, Settings, Shortcut4, Shortcut6, ShortcutKey4, ShortcutKey6, Step,
+    Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink, netns,
 };
 use pcc_ebpf::policy::Choice;
 use pcc_ebpf::shortcut::Arrival;
@@ -30,9 +30,9 @@ pub static UPLINKS: Array<Uplink, { UPLINK_SLOTS as usize }> = Array::new();
 #[btf_map(name = "pcc_settings")]
 pub static SETTINGS: Array<Settings, 1> = Array::new();
 
-/// Devices by interface index.
+/// Devices, in slots by [`device_slot`](pcc_ebpf::abi::device_slot).
 #[btf_map(name = "pcc_devices")]
-pub static DEVICES: HashMap<u32, Device, 256> = HashMap::new();
+pub static DEVICES: Array<Device, { DEVICE_SLOTS as usize }> = Array::new();
 
 /// Why packets took the way they took.
 #[btf_map(name = "pcc_counters")]

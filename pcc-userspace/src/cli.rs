@@ -9,19 +9,23 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 use ipnet::IpNet;
 
-use crate::config::Config;
 use crate::config::flags::{Assignment, ConfigFlags, dialect};
+use crate::config::{Config, Paths};
 use crate::flows::{Order, Query};
+use crate::metrics::Format;
 use crate::overrides::{Admin, Change};
 use crate::routeros::dialect::Dialect;
 use crate::routeros::model::values;
+use crate::top;
 
+mod doctor;
 mod inspect;
 mod operate;
 mod run;
 mod shell;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use shell::complete;
 
@@ -32,7 +36,7 @@ pub use shell::complete;
     version,
     arg_required_else_help = true,
     disable_help_subcommand = true,
-    help_template = "{about}\n\n{usage-heading} {usage}\n\n{subcommands}\n\n{after-help}",
+    help_template = "{about}\n\n{usage-heading} {usage}\n\n{subcommands}{after-help}",
     after_help = "`pcc COMMAND --help` tells more, with an example; `pcc --version` the version.\n\
                   Exit status: 0 success, 1 failure, 2 wrong usage."
 )]
@@ -43,7 +47,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Balance connections until interrupted; then leave the host as it was.
+    /// Balance connections until interrupted; leave the host as it was.
     #[command(after_help = "Example: pcc run --wan eth0,eth1 --lan eth2 --weights 3,1")]
     Run(Run),
     /// Print what `run` would do, step by step, and change nothing.
@@ -54,6 +58,17 @@ enum Command {
     /// Nothing is changed.
     #[command(after_help = "Example: pcc check router.rsc")]
     Check(Check),
+    /// Look for what is wrong with this host, and say what to do about it; nothing is changed.
+    ///
+    /// Without a configuration, and without `/etc/pcc/pcc.toml`, only what concerns every host is looked at. It fails if there
+    /// is a problem; advice alone is none.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFlags,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a RouterOS script as TOML, with its comments.
     #[command(after_help = "Example: pcc import router.rsc > router.toml")]
     Import {
@@ -82,9 +97,33 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Watch uplinks, connections and events live.
+    ///
+    /// Keys drain, disable and weigh uplinks, filter, sort and freeze; `?` shows them all.
+    #[command(after_help = "Example: pcc top --interval 2s")]
+    Top {
+        #[command(flatten)]
+        instance: InstanceFlag,
+        #[command(flatten)]
+        options: top::Options,
+    },
     /// List connections: whose they are, by which uplink, how much.
     #[command(after_help = "Example: pcc flows --client 10.0.0.5 --uplink eth0 --sort in --limit 10")]
     Flows(Flows),
+    /// Say whether new connections are spread as wanted, and if not, why.
+    ///
+    /// Exit status 1 means that they are not; 0 also that there are too few of them to tell.
+    #[command(after_help = "Example: pcc verify --since 10m")]
+    Verify {
+        /// Only those of the last time, such as `10m`; else all since the controller started.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        since: Option<Duration>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        instance: InstanceFlag,
+    },
     /// Print what happens, one line for each event, until interrupted.
     #[command(after_help = "Example: pcc events --json | jq .event")]
     Events {
@@ -93,6 +132,15 @@ enum Command {
         /// Print JSON, one object a line.
         #[arg(long)]
         json: bool,
+    },
+    /// Print metrics for monitoring systems, as `run --metrics ADDRESS` serves them by HTTP.
+    #[command(after_help = "Example: pcc metrics --format prometheus")]
+    Metrics {
+        #[command(flatten)]
+        instance: InstanceFlag,
+        /// How they are written; `prometheus` is the older format, which the textfile collector of node_exporter reads.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
     /// Read the configuration again and put it in force, as SIGHUP does.
     ///
@@ -125,6 +173,9 @@ enum Command {
         #[command(flatten)]
         instance: InstanceFlag,
     },
+    /// Print the packets of a client or a port as they pass the devices, until interrupted.
+    #[command(after_help = "Example: pcc trace --client 192.0.2.7 --seconds 30")]
+    Trace(trace::Trace),
     /// Remove everything that an instance left on the host.
     ///
     /// Also what is left after a crash.
@@ -330,15 +381,20 @@ impl Cli {
             Command::Run(flags) => run::run(&flags),
             Command::Plan(flags) => inspect::plan(&flags.config),
             Command::Check(flags) => inspect::check(flags),
+            Command::Doctor { config, json } => doctor::doctor(config, json),
             Command::Import { file, dialect, map } => inspect::import(&file, dialect, &map),
             Command::Explain(flags) => inspect::explain_packet(&flags),
             Command::Status { instance, json } => operate::status(&instance.instance, json),
+            Command::Top { instance, options } => top::run(&Paths::of(&instance.instance).run, &options),
             Command::Events { instance, json } => operate::events(&instance.instance, json),
+            Command::Metrics { instance, format } => operate::metrics(&instance.instance, format),
             Command::Reload { trial, confirm, instance } => operate::reload(&instance.instance, trial, confirm),
             Command::Flows(Flows { instance, json, query }) => operate::flows(&instance.instance, query.into(), json),
+            Command::Verify { since, json, instance } => operate::verify(&instance.instance, since, json),
             Command::Uplink { name, change, persist, json, instance } => {
                 operate::change(&instance.instance, name, change.into(), persist, json)
             }
+            Command::Trace(flags) => trace::trace(&flags),
             Command::Down { instance } => operate::down(&instance.instance),
             Command::Completions { shell } => shell::completions(&shell),
             Command::Man { directory } => shell::manual(&directory),

@@ -12,10 +12,12 @@ use tokio::sync::oneshot;
 
 use crate::events::Event;
 use crate::flows::{Listing, Query};
+use crate::metrics::Format;
 use crate::mirror;
 use crate::overrides::Change;
 use crate::problem::Problem;
 use crate::status::Status;
+use crate::verify::Report;
 
 pub use access::GROUP;
 pub use door::{Door, Server};
@@ -49,6 +51,17 @@ pub enum Request {
     Confirm,
     /// Connections.
     Flows(Query),
+    /// How new connections are spread.
+    Verify {
+        /// Only those of so many last seconds.
+        since_seconds: Option<u64>,
+    },
+    /// What monitoring systems are told.
+    Metrics {
+        /// How it is written.
+        #[serde(default)]
+        format: Format,
+    },
     /// Every event from now on, one a line, until the reader leaves.
     Events,
 }
@@ -57,7 +70,7 @@ impl Request {
     /// It changes something, which is root's alone.
     pub const fn changes(&self) -> bool {
         match self {
-            Self::Status | Self::Flows(_) | Self::Events => false,
+            Self::Status | Self::Flows(_) | Self::Verify { .. } | Self::Metrics { .. } | Self::Events => false,
             Self::Uplink { .. } | Self::Reload { .. } | Self::Confirm => true,
         }
     }
@@ -73,8 +86,15 @@ pub enum Answer {
     Mirror(Box<mirror::status::Status>),
     /// To [`Request::Flows`].
     Flows(Box<Listing>),
+    /// To [`Request::Verify`].
+    Verified(Box<Report>),
     /// To [`Request::Uplink`].
     Changed(Changed),
+    /// To [`Request::Metrics`].
+    Metrics {
+        /// All of it.
+        text: String,
+    },
     /// Done.
     Done {
         /// What the operator should know, one line each.
@@ -147,7 +167,7 @@ pub fn is_running(run: &Path) -> bool {
 /// No controller runs there, it does not answer within some seconds, or it refused.
 pub fn ask(run: &Path, request: &Request) -> Result<Answer> {
     let stream = connect(run, request)?;
-    let patience = if matches!(request, Request::Flows(_)) { LONG_PATIENCE } else { PATIENCE };
+    let patience = if matches!(request, Request::Flows(_) | Request::Verify { .. }) { LONG_PATIENCE } else { PATIENCE };
     stream.set_read_timeout(Some(patience))?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line).context("waiting for the controller")?;

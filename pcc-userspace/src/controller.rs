@@ -9,16 +9,19 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Configuration};
 use crate::control::{self, Answer, Asked, Door, Request};
+use crate::dataplane;
 use crate::events::{Kind, Teller};
 use crate::hook;
 use crate::host::netlink::{Changed, Monitor};
 use crate::host::{Family, firewall};
 use crate::instance::{Cause, Instance};
+use crate::metrics::{self, Endpoint, Format, Metrics};
 use crate::overrides::{self, Admin, Overrides};
 use crate::problem::{self, Problem};
 use crate::ruleset;
 use crate::service::{self, Service};
 use crate::status::Status;
+use accounts::Accounts;
 use common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
 use health::Health;
 use retire::Retiring;
@@ -26,6 +29,7 @@ use shortcuts::{Heard, Shortcuts, Watching};
 
 pub use health::Diagnosis;
 
+mod accounts;
 pub mod common;
 mod health;
 mod pacing;
@@ -70,14 +74,22 @@ pub struct Signals {
 /// Reads the configuration anew.
 pub type Reread<'a> = &'a dyn Fn() -> Result<Configuration>;
 
-/// Runs until a signal says stop, and answers at `door`. The instance is given back, still running. `reread` reads the configuration for a reload.
+/// Runs until a signal says stop, and answers at `door`. The instance is given back, still running. `reread` reads the
+/// configuration for a reload; metrics are served at `endpoint`.
 ///
 /// # Errors
 /// The means of watching the host fail; health checks that fail are losses, not errors.
-pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Reread<'_>) -> Result<Instance> {
+pub async fn run(
+    instance: Instance,
+    door: Door,
+    signals: Signals,
+    reread: Reread<'_>,
+    mut endpoint: Endpoint,
+) -> Result<Instance> {
     let (outcomes, answered) = mpsc::channel(ANSWERS);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.instance);
+    endpoint.serve(asked_sender.clone());
     let _server = door.serve(&instance.paths, asked_sender, teller.clone())?;
     let table = ruleset::table_name(&instance.config.instance);
     let monitor = Monitor::new(&table)?;
@@ -97,7 +109,9 @@ pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Rerea
         teller,
         looked: Instant::now(),
         shortcuts: Shortcuts::new(Instant::now()),
+        accounts: Accounts::default(),
         service: Service::new(Instant::now()),
+        metrics: Metrics::new(endpoint),
     };
     controller.teller.tell(Kind::Started);
     controller.apply_overrides();
@@ -148,6 +162,7 @@ pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Rerea
                 }
             }
             Event::Due => controller.tick(&mut watching),
+            Event::Asked(Request::Verify { since_seconds }, reply) => controller.verify(since_seconds, reply),
             Event::Asked(request, reply) => {
                 let answer = controller.answer(request, reread).unwrap_or_else(|error| refusal(&error));
                 let _ = reply.send(answer);
@@ -170,7 +185,9 @@ struct Controller {
     teller: Teller,
     looked: Instant,
     shortcuts: Shortcuts,
+    accounts: Accounts,
     service: Service,
+    metrics: Metrics,
 }
 
 impl Controller {
@@ -219,6 +236,10 @@ impl Controller {
         self.health.sample(&self.instance.plane, now);
         self.publish();
         if let Some(before) = self.trial.overdue(now) {
+            // Where metrics are served is no reason to stay.
+            if let Err(problem) = self.metrics.endpoint.replace(before.metrics.as_ref()) {
+                tracing::error!("{problem}");
+            }
             tell_rolled_back(self.put_in_force(before), &self.teller);
         }
         if self.looked.elapsed() >= RESYNC {
@@ -233,12 +254,14 @@ impl Controller {
     fn publish(&mut self) {
         let now = Instant::now();
         let standing = self.health.standing(&self.instance, now);
+        self.accounts.keep(&self.instance, now);
         if standing != self.instance.standing {
             self.health.tell_taking(&self.instance, &standing);
             match self.instance.publish(standing) {
                 Ok(told) => self.retiring.told(&told, now),
                 Err(error) => tracing::error!("publishing the change: {error:#}"),
             }
+            self.accounts.keep(&self.instance, now);
             self.service.show(self.summary());
         }
         self.retiring.sync(&self.health.retired(&self.instance), now);
@@ -281,6 +304,10 @@ impl Controller {
         }
     }
 
+    fn verify(&self, since_seconds: Option<u64>, reply: oneshot::Sender<Answer>) {
+        self.accounts.verify(&self.instance, since_seconds.map(Duration::from_secs), reply);
+    }
+
     fn answer(&mut self, request: Request, reread: Reread<'_>) -> Result<Answer> {
         let done = |warnings| Answer::Done { warnings };
         Ok(match request {
@@ -288,14 +315,27 @@ impl Controller {
                 Answer::Status(Box::new(Status::read(&mut self.instance, |id, family| self.health.of((id, family)))?))
             }
             Request::Uplink { uplink, change, persist } => Answer::Changed(self.change(&uplink, change, persist)?),
+            Request::Metrics { format } => Answer::Metrics { text: self.metrics(format)? },
             Request::Reload { try_seconds } => done(self.reload(reread, try_seconds.map(Duration::from_secs))?),
             Request::Confirm => {
                 self.trial.confirm()?;
                 done(Vec::new())
             }
             // The socket serves them by itself.
-            Request::Events | Request::Flows(_) => done(Vec::new()),
+            Request::Events | Request::Flows(_) | Request::Verify { .. } => done(Vec::new()),
         })
+    }
+
+    fn metrics(&self, format: Format) -> Result<String> {
+        let Self { instance, health, metrics, .. } = self;
+        let entries = dataplane::pinned_flow_entries(&instance.paths.pins);
+        let around = metrics.look(&self.teller, entries, instance.counted_marks());
+        let counted = around.counted.as_ref().map(|counted| counted.by_mark.clone());
+        let connections = instance.by_uplink(counted.unwrap_or_default());
+        let known = |id, family| health.of((id, family));
+        let status = Status::brief(instance, &connections, known)?.with_lost(known);
+        let outdated: Vec<_> = instance.raises.iter().map(|(cause, count)| (cause.to_string(), count)).collect();
+        Ok(metrics::native::render(format, &status, &around, &outdated))
     }
 
     fn reload(&mut self, reread: Reread<'_>, trial: Option<Duration>) -> Result<Vec<String>> {
@@ -310,7 +350,12 @@ impl Controller {
             return Err(other_kind("a RouterOS configuration").into());
         };
         let before = self.instance.config.clone();
-        let warnings = self.put_in_force(*config)?;
+        self.metrics.endpoint.replace(config.metrics.as_ref())?;
+        let outcome = self.put_in_force(*config);
+        if outcome.is_err() {
+            self.metrics.endpoint.replace(before.metrics.as_ref())?;
+        }
+        let warnings = outcome?;
         tell_reloaded(&warnings, &self.teller);
         self.trial.begin(before, trial, Instant::now());
         Ok(warnings)

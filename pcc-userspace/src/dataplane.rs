@@ -12,9 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use pcc_ebpf::abi::{
-    ABI, Beat, Counter, Device, Flow, FlowKey, Pulse, Settings, Traffic, Uplink, map, program, pulse_index,
-};
+use pcc_ebpf::abi::{ABI, Beat, Counter, Flow, FlowKey, Pulse, Settings, Traffic, Uplink, map, program, pulse_index};
 
 use crate::problem::{NEEDED_RIGHTS, Problem};
 use crate::survey::Known;
@@ -29,14 +27,18 @@ pub use attach::remove;
 pub use others::others;
 pub use pinned::{Pinned, Taken};
 pub use publish::SET_SPACE;
+pub use tracer::Tracer;
 
 mod attach;
 mod cgroup;
+mod devices;
 mod others;
 mod pinned;
+pub mod probe;
 mod publish;
 mod question;
 mod shortcuts;
+mod tracer;
 
 /// The loaded programs and their maps.
 pub struct DataPlane {
@@ -45,6 +47,7 @@ pub struct DataPlane {
     adopted: bool,
     clsact: Vec<String>,
     refusals: BTreeMap<u32, String>,
+    shares: [BTreeMap<u32, u32>; 2],
 }
 
 /// Entries of the maps whose size depends on the host.
@@ -105,19 +108,8 @@ impl DataPlane {
             loader.map_pin_path(name, pins.join(name));
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error.into()))?;
-        for name in Side::ALL.into_iter().flat_map(Side::programs).map(|(name, _)| name).chain([program::SHORTCUT]) {
-            load_program(classifier(&mut ebpf, name)?).map_err(|error| refused(&anyhow!(error).context(name)))?;
-        }
-        let xdp: &mut Xdp =
-            ebpf.program_mut(program::SHORTCUT_XDP).context("no XDP program in the object")?.try_into()?;
-        again(|| xdp.load()).map_err(|error| refused(&anyhow!(error).context(program::SHORTCUT_XDP)))?;
-        Ok(Self { ebpf, pins, adopted, clsact: Vec::new(), refusals: BTreeMap::new() })
-    }
-
-    /// Tells the programs about a device.
-    pub fn set_device(&mut self, ifindex: u32, device: Device) -> Result<()> {
-        let map = self.ebpf.map_mut(map::DEVICES).context("map of devices")?;
-        Ok(HashMap::<_, u32, Device>::try_from(map)?.insert(ifindex, device, 0)?)
+        load_programs(&mut ebpf)?;
+        Ok(Self { ebpf, pins, adopted, clsact: Vec::new(), refusals: BTreeMap::new(), shares: Default::default() })
     }
 
     /// The maps were there before: their contents are those of the connections that are alive.
@@ -249,12 +241,9 @@ pub fn known(pins: &Path) -> Known {
 }
 
 fn create_pin_directory(pins: &Path) -> Result<()> {
-    const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
-    let root = Path::new("/sys/fs/bpf");
-    let is_bpffs = rustix::fs::statfs(root).is_ok_and(|stat| stat.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC);
-    if !is_bpffs {
+    if !probe::has_bpffs() {
         return Err(Problem::new(
-            format!("no BPF file system at `{}`", root.display()),
+            format!("no BPF file system at `{}`", probe::BPFFS),
             "mount it: `mount -t bpf bpf /sys/fs/bpf`",
         )
         .into());
@@ -276,6 +265,15 @@ fn refused(error: &anyhow::Error) -> anyhow::Error {
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
     let program = ebpf.program_mut(name).with_context(|| format!("no program `{name}` in the object"))?;
     Ok(program.try_into()?)
+}
+
+/// Gives the programs of devices to the kernel, attached to nothing.
+fn load_programs(ebpf: &mut Ebpf) -> Result<()> {
+    for name in Side::ALL.into_iter().flat_map(Side::programs).map(|(name, _)| name).chain([program::SHORTCUT]) {
+        load_program(classifier(ebpf, name)?).map_err(|error| refused(&anyhow!(error).context(name)))?;
+    }
+    let xdp: &mut Xdp = ebpf.program_mut(program::SHORTCUT_XDP).context("no XDP program in the object")?.try_into()?;
+    again(|| xdp.load()).map_err(|error| refused(&anyhow!(error).context(program::SHORTCUT_XDP)))
 }
 
 fn load_program(program: &mut SchedClassifier) -> Result<(), ProgramError> {

@@ -1,6 +1,8 @@
 //! What happened, for people and programs that watch: `pcc events`, the hook.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -98,12 +100,13 @@ impl Kind {
 pub struct Teller {
     instance: String,
     sender: broadcast::Sender<Event>,
+    lost: Arc<AtomicU64>,
 }
 
 impl Teller {
     /// For `instance`.
     pub fn new(instance: &str) -> Self {
-        Self { instance: instance.to_owned(), sender: broadcast::Sender::new(BACKLOG) }
+        Self { instance: instance.to_owned(), sender: broadcast::Sender::new(BACKLOG), lost: Arc::default() }
     }
 
     /// Tells what happened just now.
@@ -120,6 +123,11 @@ impl Teller {
     /// How many listen.
     pub fn listeners(&self) -> usize {
         self.sender.receiver_count()
+    }
+
+    /// Events that listeners were too slow for, each counted for each of them.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     fn event(&self, kind: Kind) -> Event {
@@ -140,7 +148,10 @@ impl Listener {
     pub async fn next(&mut self) -> Option<Event> {
         match self.receiver.recv().await {
             Ok(event) => Some(event),
-            Err(broadcast::error::RecvError::Lagged(count)) => Some(self.teller.event(Kind::Lost { count })),
+            Err(broadcast::error::RecvError::Lagged(count)) => {
+                self.teller.lost.fetch_add(count, Ordering::Relaxed);
+                Some(self.teller.event(Kind::Lost { count }))
+            }
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }
@@ -167,5 +178,22 @@ impl fmt::Display for Kind {
             Self::Repaired => out.write_str("nftables table put back"),
             Self::Lost { count } => write!(out, "{count} events lost"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_slow_listener_is_told_what_it_lost() {
+        let teller = Teller::new("x");
+        let mut listener = teller.listen();
+        for _ in 0..BACKLOG + 3 {
+            teller.tell(Kind::Reloaded);
+        }
+        assert_eq!(teller.lost(), 0);
+        assert_eq!(listener.next().await.unwrap().kind, Kind::Lost { count: 3 });
+        assert_eq!((teller.lost(), listener.next().await.unwrap().kind), (3, Kind::Reloaded));
     }
 }

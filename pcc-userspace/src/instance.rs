@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use pcc_ebpf::abi::{self, IPV4, IPV6, MarkLayout};
+use pcc_ebpf::abi::{self, MarkLayout};
 
 use crate::config::{self, Config, Paths};
 use crate::dataplane::{self, DataPlane};
@@ -165,16 +165,22 @@ impl Instance {
         Ok(())
     }
 
-    /// The bucket tables in force, per family.
-    pub fn buckets(&self) -> Result<[Vec<u32>; 2]> {
-        Ok([self.plane.buckets(IPV4)?, self.plane.buckets(IPV6)?])
-    }
-
     /// Connections that conntrack holds, by uplink id.
     pub fn connections(&mut self) -> Result<BTreeMap<u32, u64>> {
+        let (ours, mask) = self.counted_marks();
+        let by_mark = self.host.count_by_mark(ours, mask)?;
+        Ok(self.by_uplink(by_mark))
+    }
+
+    /// The bit of our connections' marks, and the bits that tell them apart.
+    pub fn counted_marks(&self) -> (u32, u32) {
+        (self.config.marks.ours(), self.config.marks.id_mask())
+    }
+
+    /// Counts by mark as counts by uplink id.
+    pub fn by_uplink(&self, by_mark: BTreeMap<u32, u64>) -> BTreeMap<u32, u64> {
         let marks = self.config.marks;
-        let by_mark = self.host.count_by_mark(marks.ours(), marks.id_mask())?;
-        Ok(by_mark.into_iter().filter_map(|(mark, count)| Some((marks.uplink(mark)?, count))).collect())
+        by_mark.into_iter().filter_map(|(mark, count)| Some((marks.uplink(mark)?, count))).collect()
     }
 
     /// Stops and leaves the host as it was.

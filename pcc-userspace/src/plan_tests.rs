@@ -87,6 +87,7 @@ fn config() -> Config {
         hook: Vec::new(),
         fast_path: FastPath::Auto,
         shortcut_entries: None,
+        metrics: None,
     }
 }
 
@@ -267,10 +268,34 @@ fn an_update_of_the_elements_touches_no_rule() {
     for element in ["usual_source4 { \"wan2\" : 198.18.1.2 }", "connected4 { \"wan2\" . 198.18.2.0/24 }"] {
         assert!(update.contains(element), "{update}");
     }
+    assert!(update.contains("wan_links { 3 }"), "by index: {update}");
     let created = ruleset::create(&state);
     let elements =
         |text: &str| text.lines().filter(|line| line.starts_with("add element")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(elements(&created), elements(&update));
+}
+
+#[test]
+fn only_who_clamps_segments_has_a_chain_for_it() {
+    let (mut topology, live) = resolve(&config(), &host());
+    let sources = UsualSources::of(&topology, &live, &host());
+    let (config, standing, ending) = (config(), Standing::sound(live), [].into());
+    let weights = [(1, 1), (2, 1)].into();
+    let scripts = |topology: &Topology| {
+        let state = ruleset::State {
+            config: &config,
+            topology,
+            standing: &standing,
+            ending: &ending,
+            weights: &weights,
+            sources: &sources,
+        };
+        [ruleset::create(&state), ruleset::extend(&state)]
+    };
+    assert!(scripts(&topology).iter().all(|script| !script.contains("hook forward")));
+    topology.uplinks[0].config.mss = Some(config::Mss::Clamp);
+    topology.uplinks[0].link = None;
+    assert!(scripts(&topology).iter().all(|script| script.contains("chain forward { type filter hook forward ")));
 }
 
 proptest! {

@@ -14,7 +14,7 @@ use crate::sources::UsualSources;
 use crate::topology::{Topology, Uplink};
 
 /// Raised whenever the rules below change, so that a start replaces a table of another version.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// What the elements follow from.
 #[derive(Clone, Copy, Debug)]
@@ -72,19 +72,32 @@ pub fn segment_sizes(topology: &Topology) -> Vec<(&str, [u32; 2])> {
     topology.uplinks.iter().filter_map(|it| Some((it.config.device.as_str(), fits(size(it)?)))).collect()
 }
 
-/// A route's MTU says nothing about answers, so sizes are given, for both directions. The kernel never raises one.
-const CLAMP: &str = " map mss4 { typeof oifname : tcp option maxseg size; }
- map mss6 { typeof oifname : tcp option maxseg size; }
- chain clamp {
-  meta nfproto ipv4 tcp option maxseg size set oifname map @mss4
-  meta nfproto ipv4 tcp option maxseg size set iifname map @mss4
-  meta nfproto ipv6 tcp option maxseg size set oifname map @mss6
-  meta nfproto ipv6 tcp option maxseg size set iifname map @mss6
- }
- chain forward { type filter hook forward priority mangle + 1; policy accept;
-  tcp flags & (syn | rst) == syn jump clamp
- }
-";
+/// A chain of our table.
+struct Chain {
+    name: String,
+    /// Where it hangs, if the kernel itself calls it.
+    hook: &'static str,
+    rules: String,
+}
+
+/// What clamps TCP segments. A route's MTU says nothing about answers, so sizes are given, for both directions. The kernel never
+/// raises one. Packets pay for it only where it is asked for.
+fn clamp() -> [Chain; 2] {
+    let rules = [("ipv4", "mss4"), ("ipv6", "mss6")].map(|(family, map)| {
+        let [out, back] = ["oifname", "iifname"]
+            .map(|device| format!("meta nfproto {family} tcp option maxseg size set {device} map @{map}"));
+        format!("{out}; {back}")
+    });
+    let hook = "type filter hook forward priority mangle + 1; policy accept; ";
+    let forward = "tcp flags & (syn | rst) == syn jump clamp".to_owned();
+    [
+        Chain { name: "clamp".into(), hook: "", rules: rules.join("; ") },
+        Chain { name: "forward".into(), hook, rules: forward },
+    ]
+}
+
+/// Room of a set by device or by uplink. With a size the kernel takes a table that is faster to look up.
+const ROOM: u32 = 64;
 
 /// Bits of the status of connections whose packets a helper may change, or whose sequence numbers were moved (`IPS_HELPER`,
 /// `IPS_SEQ_ADJUST`). Once they are answered, nothing is learned from them.
@@ -100,17 +113,20 @@ pub fn create(state: &State<'_>) -> String {
 delete table inet {name}
 table inet {name} {{
  comment \"{comment}\"
- set wans {{ type ifname; }}
- set masqueraded {{ type ifname; }}
- map commit_id {{ type ifname : verdict; }}
- map in_id {{ type ifname : verdict; }}
- map forwarded {{ type mark : verdict; }}
- map own {{ type mark : verdict; }}
+ set wan_links {{ type iface_index; size {ROOM}; }}
+ set wans {{ type ifname; size {ROOM}; }}
+ set masqueraded {{ type ifname; size {ROOM}; }}
+ map commit_id {{ type ifname : verdict; size {ROOM}; }}
+ map in_id {{ type ifname : verdict; size {ROOM}; }}
+ map forwarded {{ type mark : verdict; size {ROOM}; }}
+ map own {{ type mark : verdict; size {ROOM}; }}
  map usual_source4 {{ type ifname : ipv4_addr; }}
  map usual_source6 {{ type ifname : ipv6_addr; }}
  set connected4 {{ type ifname . ipv4_addr; flags interval; }}
  set connected6 {{ type ifname . ipv6_addr; flags interval; }}
-{CLAMP}{own_sets}{chains} chain kill {{
+ map mss4 {{ typeof oifname : tcp option maxseg size; }}
+ map mss6 {{ typeof oifname : tcp option maxseg size; }}
+{own_sets}{chains} chain kill {{
   meta l4proto tcp ct status seen-reply tcp flags & rst == 0 reject with tcp reset
  }}
  chain from_uplink {{
@@ -121,8 +137,9 @@ table inet {name} {{
   meta mark & {mask:#x} == {wake:#x} notrack
  }}
  chain prerouting {{ type filter hook prerouting priority mangle + 1; policy accept;
-  iifname @wans goto from_uplink
+  iif @wan_links goto from_uplink
   ct mark & {id_mask:#x} vmap @forwarded
+  iifname @wans goto from_uplink
   meta mark & {ours:#x} != 0 ct state established meta mark set meta mark & {keep:#x}
  }}
  chain wildcard_udp {{ type nat hook prerouting priority dstnat + 10; policy accept;
@@ -153,8 +170,7 @@ table inet {name} {{
         ours = marks.ours(),
         keep = !marks.mask(),
         own_sets = own_traffic::sets(),
-        chains =
-            chains(state).iter().map(|(chain, rules)| format!(" chain {chain} {{ {rules}; }}\n")).collect::<String>(),
+        chains = chains(state).iter().map(Chain::whole).collect::<String>(),
         own_new = own_traffic::rules(marks),
     );
     elements(&mut text, state);
@@ -165,25 +181,33 @@ table inet {name} {{
 pub fn extend(state: &State<'_>) -> String {
     let name = table_name(&state.config.instance);
     let chains = chains(state);
-    let all = |line: &dyn Fn(&str, &str) -> String| -> String {
-        chains.iter().map(|(chain, rules)| line(chain, rules)).collect()
-    };
+    let all = |line: &dyn Fn(&Chain) -> String| -> String { chains.iter().map(line).collect() };
     // A chain that is declared twice would have its rules twice. The new rules are the same words, and plain rules are never
     // missed by a packet.
     format!(
         "table inet {name} {{\n{}}}\n{}table inet {name} {{\n{}}}\n{}",
-        all(&|chain, _| format!(" chain {chain} {{ }}\n")),
-        all(&|chain, _| format!("flush chain inet {name} {chain}\n")),
-        all(&|chain, rules| format!(" chain {chain} {{ {rules}; }}\n")),
+        all(&Chain::empty),
+        all(&|chain| format!("flush chain inet {name} {}\n", chain.name)),
+        all(&Chain::whole),
         update(state)
     )
+}
+
+impl Chain {
+    fn empty(&self) -> String {
+        format!(" chain {} {{ {}}}\n", self.name, self.hook)
+    }
+
+    fn whole(&self) -> String {
+        format!(" chain {} {{ {}{}; }}\n", self.name, self.hook, self.rules)
+    }
 }
 
 /// One transaction that replaces the elements, and touches no rule.
 pub fn update(state: &State<'_>) -> String {
     let name = table_name(&state.config.instance);
     let mut text = String::new();
-    for set in ["wans", "masqueraded", "connected4", "connected6"].iter().chain(&own_traffic::SETS) {
+    for set in ["wan_links", "wans", "masqueraded", "connected4", "connected6"].iter().chain(&own_traffic::SETS) {
         let _ = writeln!(text, "flush set inet {name} {set}");
     }
     let maps = ["commit_id", "in_id", "forwarded", "own", "usual_source4", "usual_source6", "mss4", "mss6"];
@@ -200,8 +224,8 @@ pub fn wake_mark(config: &Config) -> u32 {
     config.marks.ours() | config.marks.confirmed()
 }
 
-/// The chains of each uplink, by name, with their rules.
-fn chains(state: &State<'_>) -> Vec<(String, String)> {
+/// The chains of each uplink, and those that only some configurations need.
+fn chains(state: &State<'_>) -> Vec<Chain> {
     let marks = state.config.marks;
     let foreign = !marks.mask();
     let of = |Uplink { id, .. }: &Uplink| {
@@ -215,8 +239,11 @@ fn chains(state: &State<'_>) -> Vec<(String, String)> {
             (format!("kill4_{id}"), format!("meta nfproto ipv4 goto kill; goto restore{id}")),
             (format!("kill6_{id}"), format!("meta nfproto ipv6 goto kill; goto restore{id}")),
         ]
+        .map(|(name, rules)| Chain { name, hook: "", rules })
     };
-    state.topology.uplinks.iter().flat_map(of).collect()
+    let uplinks = &state.topology.uplinks;
+    let clamps = uplinks.iter().any(|uplink| uplink.config.mss.is_some());
+    uplinks.iter().flat_map(of).chain(clamps.then(clamp).into_iter().flatten()).collect()
 }
 
 /// Removes the table. It is created first, so that its absence is no error.
@@ -234,6 +261,9 @@ fn elements(text: &mut String, state: &State<'_>) {
     for uplink in &topology.uplinks {
         let (id, device, mark) = (uplink.id, &uplink.config.device, config.marks.of(uplink.id));
         add("wans", format!("\"{device}\""));
+        if let Some(link) = &uplink.link {
+            add("wan_links", link.index.to_string());
+        }
         if uplink.config.nat == Nat::Masquerade {
             add("masqueraded", format!("\"{device}\""));
         }

@@ -1,6 +1,8 @@
 //! What a service manager such as systemd is told, by `sd_notify`, and what it is asked. Without one all of this does nothing.
 
 use std::process::Command;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,24 +16,47 @@ pub struct Service {
     /// Signs of life come this often, and the next one then.
     watchdog: Option<(Duration, Instant)>,
     status: String,
+    /// To the thread that speaks; `None` where nobody listens.
+    told: Option<SyncSender<Told>>,
 }
+
+/// What is told.
+#[derive(Debug)]
+enum Told {
+    Ready(String),
+    Status(String),
+    /// With the time.
+    Reloading(NotifyState<'static>),
+    Stopping,
+    Alive,
+}
+
+/// What waits for a service manager that does not listen; what comes on top is not told.
+const WAITING: usize = 64;
 
 impl Service {
     /// Nothing was told yet. How often signs of life are wanted is in the environment.
     pub fn new(now: Instant) -> Self {
-        Self { watchdog: sd_notify::watchdog_enabled().map(|limit| (limit / 2, now)), status: String::new() }
+        let told = std::env::var_os("NOTIFY_SOCKET").and_then(|_| {
+            let (sender, receiver) = sync_channel(WAITING);
+            // Sending waits for who listens, and the loop waits for nobody.
+            let thread = thread::Builder::new().name("notify".into()).spawn(move || speak(&receiver));
+            thread.inspect_err(|error| tracing::warn!("telling the service manager: {error}")).ok().map(|_| sender)
+        });
+        let watchdog = sd_notify::watchdog_enabled().map(|limit| (limit / 2, now));
+        Self { watchdog, status: String::new(), told }
     }
 
     /// The data path is in force; `status` is one line for people.
     pub fn ready(&mut self, status: String) {
-        tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        self.tell(Told::Ready(status.clone()));
         self.status = status;
     }
 
     /// Another line, if it is another one.
     pub fn show(&mut self, status: String) {
         if self.status != status {
-            tell(&[NotifyState::Status(&status)]);
+            self.tell(Told::Status(status.clone()));
             self.status = status;
         }
     }
@@ -39,14 +64,14 @@ impl Service {
     /// Another configuration is read and put in force; [`Self::ready`] ends that, whatever becomes of it.
     pub fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Ok(now) => self.tell(Told::Reloading(now)),
             Err(error) => tracing::warn!("reading the clock: {error}"),
         }
     }
 
     /// The controller is about to end.
     pub fn stopping(&self) {
-        tell(&[NotifyState::Stopping]);
+        self.tell(Told::Stopping);
     }
 
     /// Gives a sign of life when one is due. Only the loop itself may call this: it is what may be stuck.
@@ -55,7 +80,13 @@ impl Service {
             && *next <= now
         {
             *next = now + *every;
-            tell(&[NotifyState::Watchdog]);
+            self.tell(Told::Alive);
+        }
+    }
+
+    fn tell(&self, what: Told) {
+        if let Some(told) = &self.told {
+            let _ = told.try_send(what);
         }
     }
 
@@ -65,9 +96,18 @@ impl Service {
     }
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("telling the service manager: {error}");
+fn speak(told: &Receiver<Told>) {
+    for what in told {
+        let outcome = match &what {
+            Told::Ready(status) => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]),
+            Told::Status(status) => sd_notify::notify(&[NotifyState::Status(status)]),
+            Told::Reloading(now) => sd_notify::notify(&[NotifyState::Reloading, now.clone()]),
+            Told::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
+            Told::Alive => sd_notify::notify(&[NotifyState::Watchdog]),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!("telling the service manager: {error}");
+        }
     }
 }
 
@@ -140,7 +180,7 @@ mod tests {
     #[test]
     fn signs_of_life_come_twice_as_often_as_wanted() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let mut service = Service { watchdog: Some((second, now)), status: String::new() };
+        let mut service = Service { watchdog: Some((second, now)), status: String::new(), told: None };
         service.beat(now);
         assert_eq!(service.deadline(), Some(now + second));
         service.beat(now + second / 2);

@@ -1,5 +1,6 @@
 //! One snapshot of a running instance, and its renderings.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -58,6 +59,12 @@ pub struct UplinkStatus {
     pub connections_begun: u64,
     /// Connections that conntrack holds for it now, inbound ones and the router's own included.
     pub connections: u64,
+    /// Packets that left by it.
+    #[serde(default)]
+    pub packets_out: u64,
+    /// Packets that came in.
+    #[serde(default)]
+    pub packets_in: u64,
     /// Bytes that left by it.
     pub bytes_out: u64,
     /// Bytes that came in.
@@ -77,6 +84,9 @@ pub struct FamilyStatus {
     pub state: String,
     /// New connections are withheld, because those of late were not answered.
     pub suspended: bool,
+    /// It is drained by hand: it gets no new connections.
+    #[serde(default)]
+    pub draining: bool,
     /// Lost probes of the best target, in percent of the last ones; `None` without target.
     pub loss: Option<u32>,
     /// Mean round-trip time of its last probes, in milliseconds.
@@ -87,20 +97,33 @@ pub struct FamilyStatus {
     pub gateway: Option<String>,
     /// Share of new connections that it is given, 0 to 1.
     pub share_wanted: f64,
+    /// How often it went down since the controller started.
+    #[serde(default)]
+    pub fail_overs: u64,
 }
 
 impl Status {
     /// Reads everything from `instance`. `health` says what is known of an uplink (by id) in a family.
     pub fn read(instance: &mut Instance, health: impl Fn(u32, Family) -> Option<Diagnosis>) -> Result<Self> {
         let connections = instance.connections()?;
+        Ok(Self { rules: rule::read(instance)?, ..Self::brief(instance, &connections, health)? })
+    }
+
+    /// The same but for rules, with `connections` by uplink id. It costs the same however many connections there are.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn brief(
+        instance: &Instance,
+        connections: &BTreeMap<u32, u64>,
+        health: impl Fn(u32, Family) -> Option<Diagnosis>,
+    ) -> Result<Self> {
         let traffic: Vec<_> =
             instance.topology.uplinks.iter().map(|uplink| instance.plane.traffic(uplink.id)).collect::<Result<_>>()?;
         let begun: u64 = traffic.iter().map(|traffic| traffic.connections).sum();
-        let tables = instance.buckets()?;
         let mut uplinks = Vec::new();
         for (uplink, traffic) in instance.topology.uplinks.iter().zip(traffic) {
-            let shares =
-                tables.each_ref().map(|table| table.iter().filter(|bucket| **bucket == uplink.id).count() as u32);
+            let shares = instance.plane.shares().each_ref().map(|of| of.get(&uplink.id).copied().unwrap_or(0));
             let family = |family: Family, buckets: u32| {
                 let known = health(uplink.id, family);
                 let statistics = known.as_ref().and_then(|known| known.statistics);
@@ -108,12 +131,14 @@ impl Status {
                 uplink.way(family).map(|way| FamilyStatus {
                     live: instance.standing.taking.has(family, uplink.id),
                     state: known.as_ref().map_or_else(|| "no next hop".to_owned(), |known| known.state.clone()),
-                    suspended: known.is_some_and(|known| known.suspended),
+                    suspended: known.as_ref().is_some_and(|known| known.suspended),
+                    draining: known.as_ref().is_some_and(|known| known.draining),
                     loss: statistics.map(|statistics| statistics.loss),
                     latency_ms: milliseconds(statistics.and_then(|statistics| statistics.latency)),
                     jitter_ms: milliseconds(statistics.and_then(|statistics| statistics.jitter)),
                     gateway: way.gateway.map(|gateway| gateway.to_string()),
                     share_wanted: f64::from(buckets) / f64::from(pcc_ebpf::abi::BUCKETS),
+                    fail_overs: known.as_ref().map_or(0, |known| known.fail_overs),
                 })
             };
             uplinks.push(UplinkStatus {
@@ -126,6 +151,8 @@ impl Status {
                 share_seen: if begun == 0 { 0.0 } else { traffic.connections as f64 / begun as f64 },
                 connections_begun: traffic.connections,
                 connections: connections.get(&uplink.id).copied().unwrap_or(0),
+                packets_out: traffic.packets_out,
+                packets_in: traffic.packets_in,
                 bytes_out: traffic.bytes_out,
                 bytes_in: traffic.bytes_in,
                 shortcuts_tc: traffic.shortcuts_tc,
@@ -139,9 +166,22 @@ impl Status {
             hash: instance.config.hash.name().to_owned(),
             fast_path: FastPathStatus::read(instance),
             uplinks,
-            rules: rule::read(instance)?,
+            rules: Vec::new(),
             counters: counters(&instance.plane)?,
         })
+    }
+
+    /// The families that uplinks had and lost are there too, as `health` knows them.
+    #[must_use]
+    pub fn with_lost(mut self, health: impl Fn(u32, Family) -> Option<Diagnosis>) -> Self {
+        for uplink in &mut self.uplinks {
+            for (family, status) in [(Family::V4, &mut uplink.ipv4), (Family::V6, &mut uplink.ipv6)] {
+                if status.is_none() {
+                    *status = health(uplink.id, family).map(|known| FamilyStatus::lost(&known));
+                }
+            }
+        }
+        self
     }
 
     /// The table that `pcc status` prints.
@@ -167,11 +207,12 @@ impl Status {
             let mut first = true;
             for (name, family) in [("IPv4", &uplink.ipv4), ("IPv6", &uplink.ipv6)] {
                 let Some(family) = family else { continue };
+                let draining = if family.draining { ", draining" } else { "" };
                 let gateway = family.gateway.as_deref().map(|gateway| format!(" via {gateway}")).unwrap_or_default();
                 if first {
                     let _ = writeln!(
                         text,
-                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{gateway}",
+                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{draining}{gateway}",
                         uplink.name,
                         uplink.device,
                         uplink.weight,
@@ -186,7 +227,7 @@ impl Status {
                 } else {
                     let _ = writeln!(
                         text,
-                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{gateway}",
+                        "{:<12} {:<10} {:>6}  {name:<8} {:>7} {:>7} {:>10} {:>11} {:>9} {:>9}  {}{draining}{gateway}",
                         "",
                         "",
                         "",
@@ -210,6 +251,24 @@ impl Status {
             }
         }
         text + &rule::table(&self.rules) + &fast_path::lines(self) + &counter_line(&self.counters)
+    }
+}
+
+impl FamilyStatus {
+    /// Without address or next hop.
+    fn lost(known: &Diagnosis) -> Self {
+        Self {
+            live: false,
+            state: known.state.clone(),
+            suspended: false,
+            draining: known.draining,
+            loss: None,
+            latency_ms: None,
+            jitter_ms: None,
+            gateway: None,
+            share_wanted: 0.0,
+            fail_overs: known.fail_overs,
+        }
     }
 }
 

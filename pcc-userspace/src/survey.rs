@@ -178,7 +178,7 @@ pub fn choose(
 pub fn attachments(topology: &Topology, choice: &Choice) -> impl Iterator<Item = Step> {
     attached(topology).map(|(link, side, uplink, number)| {
         let shortcuts = choice.of(link.index);
-        let device = Device { uplink, header_length: link.header_length(), number, shortcuts };
+        let device = Device { uplink, header_length: link.header_length(), number, shortcuts, ..Device::default() };
         Step::Attach { link: link.clone(), side, device }
     })
 }

@@ -64,6 +64,11 @@ impl Topology {
         self.uplinks.iter().find(|uplink| uplink.config.name == name || uplink.config.device == name)
     }
 
+    /// Interface indices of the uplinks whose devices exist.
+    pub fn indices(&self) -> Vec<u32> {
+        self.uplinks.iter().filter_map(|uplink| Some(uplink.link.as_ref()?.index)).collect()
+    }
+
     /// There is no uplink called `name`.
     pub fn no_uplink(&self, name: &str) -> Problem {
         let known: Vec<&str> = self.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
@@ -131,8 +136,14 @@ pub fn no_device(name: &str, observed: &Observed) -> Problem {
     Problem::new(format!("no interface `{name}`"), hint)
 }
 
-/// What a start refuses: next hops that no neighbour can have, a bypass list that covers a next hop.
+/// What a start refuses: [`off_link`] and [`bypassed`].
 pub fn problems(config: &Config, topology: &Topology, observed: &Observed) -> Vec<Problem> {
+    let found = off_link(topology, observed).into_iter().chain(bypassed(config, topology));
+    found.map(|(_, problem)| problem).collect()
+}
+
+/// Next hops that no neighbour can have, with the devices of their uplinks.
+pub fn off_link(topology: &Topology, observed: &Observed) -> Vec<(String, Problem)> {
     let mut problems = Vec::new();
     for uplink in &topology.uplinks {
         let Some(link) = &uplink.link else { continue };
@@ -144,22 +155,31 @@ pub fn problems(config: &Config, topology: &Topology, observed: &Observed) -> Ve
         let is_off_link = |gateway: &IpAddr| has_addresses(*gateway) && !is_on_link(*gateway, link, observed);
         for gateway in given_gateways(&uplink.config).filter(is_off_link) {
             let networks: Vec<String> = addresses(link, observed).map(|address| address.network.to_string()).collect();
-            problems.push(Problem::new(
+            let problem = Problem::new(
                 format!("gateway `{gateway}` is not on-link on `{}`", link.name),
                 format!(
                     "`{}` has: {}",
                     link.name,
                     if networks.is_empty() { "no address".to_owned() } else { networks.join(", ") }
                 ),
-            ));
+            );
+            problems.push((link.name.clone(), problem));
         }
-        for family in Family::BOTH {
-            let Some(gateway) = uplink.way(family).and_then(|way| way.gateway) else { continue };
+    }
+    problems
+}
+
+/// A bypass list that covers next hops, with the devices of their uplinks.
+pub fn bypassed(config: &Config, topology: &Topology) -> Vec<(String, Problem)> {
+    let mut problems = Vec::new();
+    for uplink in &topology.uplinks {
+        for gateway in Family::BOTH.into_iter().filter_map(|family| uplink.way(family)?.gateway) {
             if let Some(prefix) = config.bypass.iter().find(|prefix| prefix.contains(&gateway)) {
-                problems.push(Problem::new(
+                let problem = Problem::new(
                     format!("bypass `{prefix}` covers `{gateway}`, the gateway of `{}`", uplink.config.name),
                     "connected networks are never balanced anyway: list narrower prefixes",
-                ));
+                );
+                problems.push((uplink.config.device.clone(), problem));
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use pcc_userspace::fast_path::Way;
 use pcc_userspace::status::{FastPathStatus, Status};
 use rustix::process::Signal;
@@ -106,6 +108,30 @@ fn filters_at_ingress_see_each_packet() {
     assert_eq!(pair(&fast_path, "wan1", "lan"), (Way::Stack, reason.to_owned()));
     assert_eq!(pair(&fast_path, "lan", "wan1").0, Way::Tc);
     assert_eq!(pair(&fast_path, "wan2", "lan").0, Way::Tc);
+}
+
+/// A running controller may not ask for programs by their numbers, and finds those of others all the same.
+#[test]
+fn a_program_of_others_behind_ours_sees_each_packet() {
+    let lab = lab();
+    let _pcc = run(&lab, &[]);
+    assert_eq!(pair(&status(&lab).fast_path, "wan1", "lan").0, Way::Tc);
+    // One that knows no device leaves each packet alone.
+    let mut other = aya::EbpfLoader::new().load(pcc_userspace::dataplane::OBJECT).unwrap();
+    let program: &mut SchedClassifier = other.program_mut("pcc_wan_out").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    let place = TcAttachOptions::TcxOrder(LinkOrder::last());
+    lab.router().run(|| program.attach_with_options("wan1", TcAttachType::Ingress, place)).unwrap();
+    let number = program.info().unwrap().id();
+    let reason = format!("wan1 has filters at ingress (BPF program {number}), which shape or inspect each packet");
+    let expected = (Way::Stack, reason);
+    assert!(
+        eventually(SEEN, || pair(&status(&lab).fast_path, "wan1", "lan") == expected),
+        "{:?}",
+        status(&lab).fast_path
+    );
+    drop(other);
+    assert!(eventually(SEEN, || pair(&status(&lab).fast_path, "wan1", "lan").0 == Way::Tc));
 }
 
 #[test]

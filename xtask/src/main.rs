@@ -15,6 +15,7 @@ mod initramfs;
 mod lab;
 mod object;
 mod package;
+mod picture;
 mod run;
 mod setup;
 mod shell;
@@ -78,6 +79,8 @@ enum Command {
         #[arg(long)]
         test: bool,
     },
+    /// Draws `pcc top` in a lab with real traffic, for README: `pcc-userspace/dist/top.svg`
+    Picture,
     /// Boots Debian's stock 6.1 kernel in an emulated machine and runs the lab there
     Vm(vm::Arguments),
 }
@@ -103,6 +106,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Lab { args } => match lab::lab(&args)? {},
         Command::Bench { args } => match bench::bench(&args)? {},
         Command::Package { test } => package::package(test)?,
+        Command::Picture => match picture::picture()? {},
         Command::Vm(arguments) => return vm::vm(&arguments),
     }
     Ok(ExitCode::SUCCESS)

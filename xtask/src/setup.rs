@@ -60,16 +60,22 @@ pub fn ensure(scope: Scope) -> Result<()> {
 const LINKER_VERSION: &str = "0.13.0";
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(Scope, &str, &str); 21] = [
+const PROGRAMS: &[(Scope, &str, &str)] = &[
     (Scope::Run, "ip", "iproute2"),
     (Scope::Run, "nft", "nftables"),
     (Scope::Test, "bpftool", "bpftool"),
     (Scope::Test, "conntrack", "conntrack"),
     (Scope::Test, "ethtool", "ethtool"),
+    (Scope::Test, "fish", "fish"),
     (Scope::Test, "iperf3", "iperf3"),
     (Scope::Test, "iptables-legacy", "iptables"),
     (Scope::Test, "ping", "iputils-ping"),
+    (Scope::Test, "prometheus", "prometheus"),
+    (Scope::Test, "setpriv", "util-linux"),
+    (Scope::Test, "systemd-analyze", "systemd"),
     (Scope::Test, "tc", "iproute2"),
+    (Scope::Test, "tmux", "tmux"),
+    (Scope::Test, "zsh", "zsh"),
     (Scope::Vm, "busybox", "busybox"),
     (Scope::Vm, "kmod", "kmod"),
     (Scope::Vm, "pppd", "ppp"),
@@ -117,7 +123,7 @@ struct Step {
 
 fn probe(scope: Scope) -> Result<Missing> {
     let mut missing = Missing::default();
-    for (needed_by, program, package) in PROGRAMS {
+    for &(needed_by, program, package) in PROGRAMS {
         if scope.includes(needed_by) && shell::find(program).is_none() && !missing.packages.contains(&package) {
             missing.packages.push(package);
         }

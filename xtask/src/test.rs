@@ -14,17 +14,20 @@ use crate::build::{self, Profile};
 use crate::{package, setup, shell, vm};
 
 /// Tests of whole connections, which any mode of the fast path must pass.
-const END_TO_END: [&str; 19] = [
+const END_TO_END: &[&str] = &[
     "balance",
     "bad_input",
     "chaos",
+    "control",
     "crowd",
     "events",
     "explain",
     "fail_over",
+    "flows",
     "inbound",
     "lan_side",
     "life_cycle",
+    "metrics",
     "odd_starts",
     "odd_uplinks",
     "own_traffic",
@@ -32,7 +35,10 @@ const END_TO_END: [&str; 19] = [
     "reload",
     "rules",
     "scan",
+    "service",
     "tiers",
+    "trace",
+    "verify",
     "world",
 ];
 /// Those of them that always run with the fast path in XDP too.
@@ -55,7 +61,7 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     // On the cables of the lab `auto` takes shortcuts in tc.
     let mut count = part("tests", || cargo_test(&pcc, &["--workspace"], "", filter))?;
     if filter.is_none() {
-        count += part("tests without the fast path", || end_to_end(&pcc, &END_TO_END, "off"))?;
+        count += part("tests without the fast path", || end_to_end(&pcc, END_TO_END, "off"))?;
         count += part("tests with the fast path in XDP", || end_to_end(&pcc, &IN_XDP, "xdp"))?;
     }
     if boots_older_kernel {
@@ -72,7 +78,7 @@ pub fn every_mode() -> Result<()> {
     let pcc = part("pcc and its kernel object", || build::pcc(Profile::Development))?;
     let mut count = Count { success: true, ..Count::default() };
     for mode in ["off", "tc", "xdp"] {
-        count += part(mode, || end_to_end(&pcc, &END_TO_END, mode))?;
+        count += part(mode, || end_to_end(&pcc, END_TO_END, mode))?;
     }
     count.conclude(None)
 }

@@ -12,9 +12,11 @@ use crate::controller;
 use crate::flows::{self, Query};
 use crate::host::linux::Linux;
 use crate::journal::{Journal, Lock};
+use crate::metrics::Format;
 use crate::overrides::{self, Change};
 use crate::problem::Problem;
 use crate::teardown;
+use crate::verify::Verdict;
 
 pub(super) fn status(instance: &str, json: bool) -> Result<()> {
     let (document, table) = match control::ask(&Paths::of(instance).run, &Request::Status)? {
@@ -47,6 +49,19 @@ pub(super) fn flows(instance: &str, query: Query, json: bool) -> Result<()> {
     print(json, &serde_json::to_string_pretty(&listing)?, &listing.table())
 }
 
+/// Says how new connections are spread; an error where that is not as wanted.
+pub(super) fn verify(instance: &str, since: Option<Duration>, json: bool) -> Result<()> {
+    let request = Request::Verify { since_seconds: since.map(|time| time.as_secs()) };
+    let Answer::Verified(report) = control::ask(&Paths::of(instance).run, &request)? else {
+        return Err(something_else());
+    };
+    print(json, &serde_json::to_string_pretty(&report)?, &report.text())?;
+    if report.verdict == Verdict::Skewed {
+        return Err(Problem::new("new connections are not spread as wanted", "what is behind `because` above").into());
+    }
+    Ok(())
+}
+
 fn print(json: bool, document: &str, table: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if json {
@@ -59,6 +74,13 @@ fn print(json: bool, document: &str, table: &str) -> Result<()> {
 
 fn something_else() -> anyhow::Error {
     Problem::new("the controller answered something else", "it may be of another version: restart it").into()
+}
+
+pub(super) fn metrics(instance: &str, format: Format) -> Result<()> {
+    let Answer::Metrics { text } = control::ask(&Paths::of(instance).run, &Request::Metrics { format })? else {
+        return Err(something_else());
+    };
+    Ok(write!(std::io::stdout().lock(), "{text}")?)
 }
 
 /// Prints events as they come.

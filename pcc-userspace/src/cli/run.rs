@@ -6,12 +6,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Run;
 use super::inspect::warn;
 use super::operate::stopped;
-use crate::config::{Config, Configuration, Paths};
+use crate::config::{Base, Config, Configuration, Listen, Paths};
 use crate::control::Door;
 use crate::controller::{self, Signals};
 use crate::dataplane::DataPlane;
 use crate::host::linux::Linux;
 use crate::instance::Instance;
+use crate::journal::Lock;
+use crate::metrics::Endpoint;
 use crate::{log, mirror, rights, service};
 
 /// aya-log's number of the level `info`, which the programs use; 0 makes the verifier remove their logging code.
@@ -37,6 +39,7 @@ pub(super) fn run(flags: &Run) -> Result<()> {
 
 async fn run_native(config: Config, flags: &Run, signals: Signals) -> Result<()> {
     let paths = Paths::of(&config.instance);
+    let endpoint = endpoint(config.metrics.as_ref(), &paths, &config.instance)?;
     let log_level = if flags.log_flows { LOG_INFO } else { 0 };
     let (mut instance, warnings) =
         Instance::start(config, paths, Box::new(Linux::open()?), log_level, &mut |_| Ok(()))?;
@@ -44,6 +47,10 @@ async fn run_native(config: Config, flags: &Run, signals: Signals) -> Result<()>
     if flags.log_flows {
         log_packets(&mut instance.plane)?;
     }
+    let door = match settle(&instance.paths) {
+        Ok(door) => door,
+        Err(error) => return Err(stopped(instance.stop()).err().unwrap_or(error)),
+    };
     let uplinks: Vec<&str> = instance.topology.uplinks.iter().map(|uplink| uplink.config.name.as_str()).collect();
     tracing::info!(
         "ready: {} over {}{}",
@@ -51,11 +58,8 @@ async fn run_native(config: Config, flags: &Run, signals: Signals) -> Result<()>
         uplinks.join(", "),
         adopted(&instance.plane)
     );
-    let door = match settle(&instance.paths) {
-        Ok(door) => door,
-        Err(error) => return Err(stopped(instance.stop()).err().unwrap_or(error)),
-    };
-    let mut instance = controller::run(instance, door, signals, &|| Configuration::load(&flags.config)).await?;
+    let mut instance =
+        controller::run(instance, door, signals, &|| Configuration::load(&flags.config), endpoint).await?;
     if is_kept(flags) {
         instance.leave_alone()?;
         kept()
@@ -66,6 +70,8 @@ async fn run_native(config: Config, flags: &Run, signals: Signals) -> Result<()>
 
 async fn run_mirror(config: mirror::Config, flags: &Run, signals: Signals) -> Result<()> {
     let paths = Paths::of(&config.base.instance);
+    let Base { instance: name, metrics, .. } = &config.base;
+    let endpoint = endpoint(metrics.as_ref(), &paths, name)?;
     let host = Box::new(Linux::open()?);
     let log_level = if flags.log_flows { LOG_INFO } else { 0 };
     let (mut instance, warnings) = mirror::instance::Instance::start(config, paths, host, log_level, &mut |_| Ok(()))?;
@@ -73,16 +79,17 @@ async fn run_mirror(config: mirror::Config, flags: &Run, signals: Signals) -> Re
     if flags.log_flows {
         log_packets(&mut instance.plane)?;
     }
-    tracing::info!("ready: {}{}", instance.config.name, adopted(&instance.plane));
     let door = match settle(&instance.paths) {
         Ok(door) => door,
         Err(error) => return Err(stopped(instance.stop()).err().unwrap_or(error)),
     };
-    let instance = mirror::controller::run(instance, door, signals, &|| Configuration::load(&flags.config)).await?;
+    tracing::info!("ready: {}{}", instance.config.name, adopted(&instance.plane));
+    let instance =
+        mirror::controller::run(instance, door, signals, &|| Configuration::load(&flags.config), endpoint).await?;
     if is_kept(flags) { kept() } else { stopped(instance.stop()) }
 }
 
-/// What needs more rights than the loop.
+/// What needs more rights than the loop. From now on those who ask are heard, if not answered yet.
 fn settle(paths: &Paths) -> Result<Door> {
     let door = Door::open(&paths.run)?;
     rights::give_up()?;
@@ -99,6 +106,15 @@ fn is_kept(flags: &Run) -> bool {
             true
         }),
     }
+}
+
+/// Where metrics will be served, taken before the host is changed.
+fn endpoint(listen: Option<&Listen>, paths: &Paths, instance: &str) -> Result<Endpoint> {
+    Endpoint::open(listen).map_err(|problem| {
+        // Another controller of the instance is the better reason.
+        let lock = if paths.run.exists() { Lock::take(&paths.run, instance).map(drop) } else { Ok(()) };
+        lock.err().unwrap_or_else(|| problem.into())
+    })
 }
 
 fn adopted(plane: &DataPlane) -> &'static str {

@@ -1,6 +1,7 @@
 //! What shells and manuals are told of the command line.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -24,7 +25,13 @@ pub fn complete() {
 pub(super) fn completions(shell: &str) -> Result<()> {
     let shells = Shells::builtins();
     let shell = shells.completer(shell).with_context(|| format!("no script for `{shell}`"))?;
-    Ok(shell.write_registration(VARIABLE, "pcc", "pcc", "pcc", &mut std::io::stdout().lock())?)
+    let mut out = std::io::stdout().lock();
+    shell.write_registration(VARIABLE, "pcc", "pcc", "pcc", &mut out)?;
+    if shell.name() == "zsh" {
+        // As a file of its function path the shell reads it when it completes for the first time, and calls it at once.
+        writeln!(out, "if [ \"$funcstack[1]\" = _pcc ]; then _clap_dynamic_completer_pcc \"$@\"; fi")?;
+    }
+    Ok(())
 }
 
 /// Writes a manual page for `pcc` and for each of its commands to `directory`.

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use pcc_ebpf::abi::MarkLayout;
 
 use super::file::{At, Draft, Place, Source};
-use super::{Base, Config, FastPath};
+use super::{Base, Config, FastPath, Listen};
 use crate::problem::Problem;
 
 mod rule;
@@ -28,7 +28,7 @@ const NAME_LENGTH: usize = 32;
 pub fn check(draft: &Draft, source: Source<'_>) -> Result<Config, Vec<Problem>> {
     let mut checker = Checker { source, problems: Vec::new() };
     let marks = checker.marks(draft.mark_mask.as_ref());
-    let Base { instance, seed, flow_entries, table_base, priority_base } = checker.base(draft);
+    let Base { instance, seed, flow_entries, table_base, priority_base, metrics } = checker.base(draft);
     let uplinks = checker.uplinks(&draft.uplink, marks);
     let lans = checker.lans(draft);
     let hash = checker.hash(draft.hash.as_ref());
@@ -53,6 +53,7 @@ pub fn check(draft: &Draft, source: Source<'_>) -> Result<Config, Vec<Problem>> 
         hook,
         fast_path,
         shortcut_entries,
+        metrics,
     };
     if checker.problems.is_empty() { Ok(config) } else { Err(checker.problems) }
 }
@@ -86,6 +87,7 @@ impl Checker<'_> {
             priority_base: self
                 .number(draft.rule_priority.as_ref(), "rule_priority", 1..=PRIORITY_MAIN - RANGE)
                 .unwrap_or(Config::PRIORITY_BASE),
+            metrics: self.metrics(draft.metrics.as_ref()),
         }
     }
 
@@ -111,6 +113,15 @@ impl Checker<'_> {
             self.refuse(*place, "hook", "no program", "a program with its arguments: `[\"/etc/pcc/notify\"]`");
         }
         command.to_vec()
+    }
+
+    fn metrics(&mut self, at: Option<&At<String>>) -> Option<Listen> {
+        let At { value, place } = at?;
+        let listen = value.parse().ok();
+        if listen.is_none() {
+            self.refuse(*place, "metrics", format_args!("nobody can listen at `{value}`"), Listen::HINT);
+        }
+        listen
     }
 
     fn instance(&mut self, at: Option<&At<String>>) -> String {

@@ -51,6 +51,8 @@ pub struct Draft {
     pub fast_path: Option<At<String>>,
     /// Shortcuts that are remembered.
     pub shortcut_entries: Option<At<i64>>,
+    /// Where metrics are served.
+    pub metrics: Option<At<String>>,
 }
 
 /// One `[[uplink]]`.

@@ -118,6 +118,12 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "NUMBER", value_parser = number)]
     pub shortcut_entries: Option<i64>,
 
+    /// Serve metrics by HTTP at an address or a socket: `127.0.0.1:9199`, `[::1]:9199`, `unix:/run/pcc/metrics.sock` [default: off].
+    ///
+    /// `pcc metrics` prints them without it.
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<String>,
+
     /// Linux devices of a RouterOS script's interfaces: `ether1=eth0,bridge=br-lan`. May be repeated.
     ///
     /// An interface that has the name of a device of this host needs no mapping.
@@ -219,6 +225,7 @@ impl ConfigFlags {
         set("--instance", self.instance.as_ref(), &mut draft.instance);
         set("--fast-path", self.fast_path.as_ref(), &mut draft.fast_path);
         set("--shortcut-entries", self.shortcut_entries.as_ref(), &mut draft.shortcut_entries);
+        set("--metrics", self.metrics.as_ref(), &mut draft.metrics);
         if self.balance_router {
             draft.balance_router = Some(At::flag("--balance-router", true));
         }

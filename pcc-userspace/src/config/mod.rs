@@ -14,9 +14,12 @@ use crate::host::Family;
 use crate::mirror;
 use crate::problem::{Problem, Problems};
 
+pub use listen::Listen;
+
 pub mod check;
 pub mod file;
 pub mod flags;
+pub mod listen;
 pub mod rule;
 #[cfg(test)]
 mod tests;
@@ -54,6 +57,8 @@ pub struct Config {
     pub fast_path: FastPath,
     /// Shortcuts that are remembered in each family; `None` for as many as the flow cache has entries.
     pub shortcut_entries: Option<u32>,
+    /// Where metrics are served besides the control socket.
+    pub metrics: Option<Listen>,
 }
 
 /// What every kind of configuration has.
@@ -69,6 +74,8 @@ pub struct Base {
     pub table_base: u32,
     /// [`Config::priority_base`].
     pub priority_base: u32,
+    /// [`Config::metrics`].
+    pub metrics: Option<Listen>,
 }
 
 impl Default for Base {
@@ -79,6 +86,7 @@ impl Default for Base {
             flow_entries: None,
             table_base: Config::TABLE_BASE,
             priority_base: Config::PRIORITY_BASE,
+            metrics: None,
         }
     }
 }

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::{Answer, Asked, Request};
 
-/// The controller rests from snapshots for as long as the last one took, so that they take half of its time at most; but no
-/// longer than this.
+/// The controller rests from snapshots for so many times what the last one took, so that they take a twentieth of its time at
+/// most; but no longer than [`LONGEST_REST`].
+const REST_FACTOR: u32 = 20;
 const LONGEST_REST: Duration = Duration::from_secs(1);
 /// Askers that share one snapshot.
 const MOST_AT_ONCE: usize = 4096;
@@ -58,7 +59,7 @@ async fn attend(mut waiting: mpsc::UnboundedReceiver<oneshot::Sender<Arc<str>>>,
             // Some have left.
             let _ = asker.send(Arc::clone(&text));
         }
-        tokio::time::sleep(took.min(LONGEST_REST)).await;
+        tokio::time::sleep((took * REST_FACTOR).min(LONGEST_REST)).await;
     }
 }
 
@@ -85,7 +86,7 @@ mod tests {
         reply.send(number(1)).unwrap();
         assert!(first.await.unwrap().unwrap().contains("\"1\""));
         let (_, reply) = asked.recv().await.unwrap();
-        assert!(answered.elapsed() >= Duration::from_millis(10), "no rest");
+        assert!(answered.elapsed() >= Duration::from_millis(200), "no rest");
         reply.send(number(2)).unwrap();
         for asker in late {
             assert!(asker.await.unwrap().unwrap().contains("\"2\""));

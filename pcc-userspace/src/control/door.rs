@@ -28,11 +28,11 @@ use crate::flows;
 use crate::problem::Problem;
 
 /// Connections that root, and everybody else together, have at once, if there are descriptors for so many.
-const MOST_CONNECTIONS: usize = 1024;
+const MOST_CONNECTIONS: usize = 2048;
 /// Connections that the kernel lets wait.
 const BACKLOG: i32 = 1024;
 /// Descriptors that this process asks for; it may have less.
-const DESCRIPTORS: u64 = 4096;
+const DESCRIPTORS: u64 = 8192;
 /// After an error of accepting, such as no descriptors.
 const REST: Duration = Duration::from_millis(100);
 /// For the last events and answers, when the controller stops.
@@ -210,6 +210,6 @@ mod tests {
 
     #[test]
     fn half_of_the_descriptors_are_the_controllers() {
-        assert_eq!([1, 256, 1024, 4096, u64::MAX].map(connections), [1, 64, 256, 1024, 1024]);
+        assert_eq!([1, 256, 1024, 8192, u64::MAX].map(connections), [1, 64, 256, 2048, 2048]);
     }
 }

@@ -39,14 +39,20 @@ pub struct Diagnosis {
     pub state: String,
     /// New connections are withheld, because those of late were not answered.
     pub suspended: bool,
+    /// Drained by hand.
+    pub draining: bool,
     /// Of its best target.
     pub statistics: Option<Statistics>,
+    /// How often it went down since the controller started.
+    pub fail_overs: u64,
 }
 
 /// All checks.
 pub struct Health {
     checks: BTreeMap<Part, Check>,
     admin: BTreeMap<u32, Admin>,
+    /// By name of the uplink: a check that is replaced, or an uplink that is away for a reload, does not begin anew.
+    fail_overs: BTreeMap<(String, Family), u64>,
     outcomes: mpsc::Sender<Heard>,
     teller: Teller,
     /// When the counters of the data path were last looked at.
@@ -68,7 +74,14 @@ struct Check {
 impl Health {
     /// Without checks. Outcomes of probes go to `outcomes`, changes to `teller`.
     pub fn new(outcomes: mpsc::Sender<Heard>, teller: Teller) -> Self {
-        Self { checks: BTreeMap::new(), admin: BTreeMap::new(), outcomes, teller, sampled: Instant::now() }
+        Self {
+            checks: BTreeMap::new(),
+            admin: BTreeMap::new(),
+            fail_overs: BTreeMap::new(),
+            outcomes,
+            teller,
+            sampled: Instant::now(),
+        }
     }
 
     /// Starts, keeps and ends checks, so that they are those of the topology, and reports carriers.
@@ -193,7 +206,7 @@ impl Health {
             weight: instance.weights.get(&uplink.id).copied().unwrap_or(0),
             tier: uplink.config.tier,
             on_down: uplink.config.on_down,
-            draining: matches!(self.admin.get(&uplink.id), Some(Admin::Draining(_))),
+            draining: self.is_draining(uplink.id),
             health: Family::BOTH.map(|family| health(uplink, family)),
         });
         standing::standing(&members.collect::<Vec<_>>())
@@ -249,14 +262,23 @@ impl Health {
         Some(Diagnosis {
             state: check.uplink.state().to_string(),
             suspended: check.uplink.is_suspended(Instant::now()),
+            draining: self.is_draining(part.0),
             statistics: best(&check.uplink),
+            fail_overs: self.fail_overs.get(&(check.name.clone(), part.1)).copied().unwrap_or(0),
         })
+    }
+
+    fn is_draining(&self, id: u32) -> bool {
+        matches!(self.admin.get(&id), Some(Admin::Draining(_)))
     }
 
     fn handle(&mut self, part: Part, event: Event, now: Instant) -> bool {
         let Some(check) = self.checks.get_mut(&part) else { return false };
         let Some(change) = check.uplink.handle(event, now) else { return false };
         let Check { name, device, .. } = check;
+        if change.from.is_usable() && matches!(change.to, State::Down(_)) {
+            *self.fail_overs.entry((name.clone(), part.1)).or_default() += 1;
+        }
         let (family, detail) = (part.1.to_string(), change.to.to_string());
         match change.to {
             State::Down(_) | State::Degraded(_) => tracing::warn!("uplink {name} {family}: {detail}"),

@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use aya::maps::HashMap;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{
     NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle, qdisc_add_clsact,
@@ -14,7 +13,7 @@ use aya::programs::tc::{
 };
 use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
-use pcc_ebpf::abi::{self, Device, map, program};
+use pcc_ebpf::abi::{self, Device, program};
 
 use super::{DataPlane, Side, classifier};
 
@@ -61,16 +60,7 @@ impl DataPlane {
             let programs = side.programs().into_iter().map(|(program, _)| program).chain(takes).chain(frames);
             pins.extend(programs.map(|program| link_pin(*ifindex, program)));
         }
-        let mut devices =
-            HashMap::<_, u32, Device>::try_from(self.ebpf.map_mut(map::DEVICES).context("map of devices")?)?;
-        let gone: Vec<u32> = devices
-            .keys()
-            .filter_map(Result::ok)
-            .filter(|known| !keep.iter().any(|(kept, ..)| kept == known))
-            .collect();
-        for ifindex in gone {
-            devices.remove(&ifindex)?;
-        }
+        self.forget_other_devices(|ifindex| keep.iter().any(|(kept, ..)| *kept == ifindex))?;
         for pin in link_pins(&self.pins)? {
             if !pin.file_name().is_some_and(|name| name.to_str().is_some_and(|name| pins.contains(name))) {
                 fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
@@ -187,7 +177,7 @@ fn leave_attached(program: &mut SchedClassifier, id: SchedClassifierLinkId) -> R
 }
 
 /// The kernel does not know `BPF_LINK_CREATE` for tc programs (before 6.6).
-fn lacks_tcx(error: &ProgramError) -> bool {
+pub(super) fn lacks_tcx(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(error)
         if matches!(error.io_error.raw_os_error(), Some(code) if code == rustix::io::Errno::INVAL.raw_os_error()))
 }

@@ -61,7 +61,7 @@ impl DataPlane {
 }
 
 /// Where the control groups of version 2 are mounted.
-fn cgroup_root() -> Result<Option<PathBuf>> {
+pub(super) fn cgroup_root() -> Result<Option<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("reading the mounts")?;
     Ok(root_in(&mounts))
 }

@@ -1,6 +1,6 @@
 //! Policies, rules and their sets: written beside those in force, then switched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use aya::Pod;
@@ -8,8 +8,7 @@ use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use ipnet::IpNet;
 use pcc_ebpf::abi::{
-    BUCKETS, IPV4, IPV6, Member4, Member6, Op, POLICY_DEFAULT, Policy, STEPS, Settings, Step, bucket_index, map,
-    policy_index,
+    BUCKETS, IPV4, IPV6, Member4, Member6, Op, Policy, STEPS, Settings, Step, bucket_index, map, policy_index,
 };
 use pcc_ebpf::flow;
 
@@ -20,12 +19,18 @@ use crate::rules::Program;
 /// Numbers of sets are below this.
 pub const SET_SPACE: u32 = 1 << 16;
 
-impl DataPlane {
-    /// The default policy's bucket table in force for `family` ([`IPV4`] or [`IPV6`]).
-    pub fn buckets(&self, family: u32) -> Result<Vec<u32>> {
-        self.buckets_of(POLICY_DEFAULT, family)
+/// The buckets of each uplink in the default policy, by family.
+fn shares(policies: &[Table]) -> [BTreeMap<u32, u32>; 2] {
+    let mut shares = [BTreeMap::new(), BTreeMap::new()];
+    for (shares, buckets) in shares.iter_mut().zip(policies.first().into_iter().flat_map(|default| &default.buckets)) {
+        for uplink in buckets {
+            *shares.entry(*uplink).or_default() += 1;
+        }
     }
+    shares
+}
 
+impl DataPlane {
     /// Policy `number` with its bucket tables in force.
     pub fn table(&self, number: u32) -> Result<Table> {
         let index = policy_index(self.settings()?.active_table, number);
@@ -46,7 +51,14 @@ impl DataPlane {
         let next = settings.active_table ^ 1;
         self.write_policies(next, policies)?;
         settings.active_table = next;
-        self.set_settings(&settings)
+        self.set_settings(&settings)?;
+        self.shares = shares(policies);
+        Ok(())
+    }
+
+    /// How many buckets of the default policy each uplink has, by family, as they were published. Asks the kernel nothing.
+    pub const fn shares(&self) -> &[BTreeMap<u32, u32>; 2] {
+        &self.shares
     }
 
     fn write_policies(&mut self, table: u32, policies: &[Table]) -> Result<()> {
@@ -84,6 +96,7 @@ impl DataPlane {
             rules_generation: present.rules_generation.wrapping_add(1),
             ..*settings
         })?;
+        self.shares = shares(policies);
         self.sync_sets(present.active_steps, &[])
     }
 

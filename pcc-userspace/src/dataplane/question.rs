@@ -42,7 +42,14 @@ impl DataPlane {
         for name in [program::LAN_INGRESS, program::MIRROR_INGRESS] {
             load_program(classifier(&mut ebpf, name)?).map_err(|error| refused(&anyhow!(error).context(name)))?;
         }
-        Ok(Self { ebpf, pins: PathBuf::new(), adopted: false, clsact: Vec::new(), refusals: BTreeMap::new() })
+        Ok(Self {
+            ebpf,
+            pins: PathBuf::new(),
+            adopted: false,
+            clsact: Vec::new(),
+            refusals: BTreeMap::new(),
+            shares: Default::default(),
+        })
     }
 
     /// Gives `packet`, a frame as it arrives by the device with index `ifindex`, to `program`, and returns its mark.

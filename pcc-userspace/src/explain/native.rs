@@ -125,7 +125,7 @@ fn twin(
     let mut plane = DataPlane::private()?;
     start::fill(&mut plane, config, host, topology, standing, &weights(topology))?;
     let number = rules::device_number(lan);
-    plane.set_device(link.index, Device { uplink: 0, header_length: ETHERNET, number, shortcuts: 0 })?;
+    plane.set_device(link.index, Device { uplink: 0, header_length: ETHERNET, number, ..Device::default() })?;
     Ok(plane)
 }
 
@@ -167,7 +167,7 @@ fn choose(
     }
     let mut number = 0;
     for (rule, at) in config.rules.iter().zip(1..) {
-        let failed = failed(rule, lan, asked);
+        let failed = failed(rule, lan, asked.source, asked.destination, asked.protocol);
         let name = rule.name.clone().unwrap_or_default();
         let matched = failed.is_none();
         explanation.rules.push(Tried { rule: at, name, matched, failed: failed.unwrap_or_default().to_owned() });
@@ -220,20 +220,25 @@ fn group(policy: &Policy, topology: &Topology) -> String {
     named.collect::<Vec<_>>().join(", ")
 }
 
+/// The first of `rules` that a connection from one end to the other matches, which came in by LAN device `lan`.
+pub fn matching(rules: &[Rule], lan: usize, from: SocketAddr, to: SocketAddr, protocol: u8) -> Option<usize> {
+    rules.iter().position(|rule| failed(rule, lan, from, to, protocol).is_none())
+}
+
 /// The first key of the rule that does not hold.
-fn failed(rule: &Rule, lan: usize, asked: &Asked) -> Option<&'static str> {
+fn failed(rule: &Rule, lan: usize, from: SocketAddr, to: SocketAddr, protocol: u8) -> Option<&'static str> {
     let within = |condition: &Condition<IpNet>, address: SocketAddr| condition.holds(|net| net.contains(&address.ip()));
-    let ports = has_ports(u32::from(asked.protocol));
+    let ports = has_ports(u32::from(protocol));
     let port = |condition: &Condition<std::ops::RangeInclusive<u16>>, port: u16| {
         condition.holds(|range| ports && range.contains(&port))
     };
     let held = [
         ("interface", rule.interfaces.holds(|index| *index == lan)),
-        ("protocol", rule.protocols.holds(|protocol| *protocol == asked.protocol)),
-        ("source_port", port(&rule.source_ports, asked.source.port())),
-        ("destination_port", port(&rule.destination_ports, asked.destination.port())),
-        ("source", within(&rule.source, asked.source)),
-        ("destination", within(&rule.destination, asked.destination)),
+        ("protocol", rule.protocols.holds(|wanted| *wanted == protocol)),
+        ("source_port", port(&rule.source_ports, from.port())),
+        ("destination_port", port(&rule.destination_ports, to.port())),
+        ("source", within(&rule.source, from)),
+        ("destination", within(&rule.destination, to)),
     ];
     held.into_iter().find(|(_, held)| !held).map(|(key, _)| key)
 }

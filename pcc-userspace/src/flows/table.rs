@@ -116,7 +116,7 @@ mod tests {
             Listing { total: 1234, accounting: true, flows: vec![flow, inbound, closing], clients: Vec::new() };
         assert_eq!(
             listing.table(),
-            "protocol  client              server             uplink  state           out        in  way\n\
+            "protocol  client              server             uplink  state             out        in  way\n\
              tcp       10.0.0.9:40000      203.0.113.9:443    fibre   established    1.2 kB    3.4 MB  shortcut\n"
                 .to_owned()
                 + "udp       [2001:db8:a::9]:53  ← [2001:db8::1]:9  -       unreplied           ?         ?\n\

@@ -33,6 +33,11 @@ pub fn observe_marks(own_table: &str, rules: &[Rule], own: impl Fn(&Rule) -> boo
     Ok(uses.into_iter().collect())
 }
 
+/// What `iptables-save` and `ip6tables-save` print, by tool.
+pub fn saved() -> Vec<(String, String)> {
+    iptables::saved()
+}
+
 /// Judges `uses` by `ours`, the bits that are ours.
 pub fn clashes(uses: &[MarkUse], ours: u32) -> Clashes {
     let mut clashes = Clashes::default();

@@ -57,9 +57,11 @@ impl Conntrack {
 
     /// Counts the entries whose mark has a bit of `ours`, by their mark under `mask`.
     pub fn count_by_mark(&mut self, ours: u32, mask: u32) -> Result<BTreeMap<u32, u64>> {
+        let query = NetfilterMessage::new(header(None), ConntrackMessage::Get(marked(ours, ours).to_vec()));
+        let marks: Vec<Mark> = self.netlink.dump(&query).context("listing connections")?;
         let mut counts = BTreeMap::new();
-        for entry in self.entries(ours)? {
-            *counts.entry(entry.mark & mask).or_default() += 1;
+        for Mark(mark) in marks {
+            *counts.entry(mark & mask).or_default() += 1;
         }
         Ok(counts)
     }
@@ -120,6 +122,19 @@ impl Conntrack {
     fn entries(&mut self, ours: u32) -> Result<Vec<Entry>> {
         let query = NetfilterMessage::new(header(None), ConntrackMessage::Get(marked(ours, ours).to_vec()));
         self.netlink.dump(&query).context("listing connections")
+    }
+}
+
+/// The mark of an entry, and nothing else: there may be millions.
+struct Mark(u32);
+
+impl NetlinkDeserializable for Mark {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        let mut attributes = NlasIterator::new(payload.get(4..).unwrap_or_default()).filter_map(Result::ok);
+        let mark = attributes.find(|attribute| attribute.kind() == CTA_MARK);
+        Ok(Self(mark.map_or(Ok(0), |mark| parse_u32_be(mark.value()))?))
     }
 }
 

@@ -16,6 +16,11 @@ use super::device::{self, Facts, Features};
 use super::netlink::Netlink;
 use super::{Change, Family, Host, Link, MarkUse, Observed, PROTOCOL, Route, Rule, clash, message, nft, sysctl, wake};
 
+pub use details::Details;
+
+mod details;
+mod offloads;
+
 /// A removal that meets these has nothing left to remove: no such route or rule, no such device, no such family.
 const GONE: [Errno; 5] = [Errno::SRCH, Errno::NOENT, Errno::NODEV, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
 

@@ -20,6 +20,7 @@ pub use ended::{Ended, Endings};
 pub use monitor::{Changed, Monitor};
 
 mod ended;
+mod generic;
 mod monitor;
 mod neighbours;
 

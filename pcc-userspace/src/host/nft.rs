@@ -17,6 +17,14 @@ pub fn apply(script: &str) -> Result<()> {
     nft(&["-f", "-"], script).map(drop)
 }
 
+/// Asks nft and the kernel whether they would take `script`, and changes nothing.
+///
+/// # Errors
+/// They would not, with their words.
+pub fn check(script: &str) -> Result<()> {
+    nft(&["-c", "-f", "-"], script).map(drop)
+}
+
 /// All rules as nft's JSON, without the elements of named sets and maps, without the tables that `skip` names by family and name,
 /// and without our guards.
 ///

@@ -25,7 +25,8 @@ impl Instance {
         let taking = &self.standing.taking;
         let sources = UsualSources::of(&topology, taking, &observed);
         let elements_differ = sources != UsualSources::of(&self.topology, taking, &self.observed)
-            || ruleset::segment_sizes(&topology) != ruleset::segment_sizes(&self.topology);
+            || ruleset::segment_sizes(&topology) != ruleset::segment_sizes(&self.topology)
+            || topology.indices() != self.topology.indices();
         self.write_sysctls(&topology, &observed)?;
         for change in plan::routing(&self.config, &topology, &self.standing.taking, &observed) {
             self.host.try_apply(&change);

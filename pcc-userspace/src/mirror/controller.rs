@@ -17,24 +17,34 @@ use crate::config::Configuration;
 use crate::control::{Answer, Door, Request};
 use crate::controller::common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
 use crate::controller::{Event, RESYNC, Reread, Signals, Sources, is_ruleset, next, refusal, settle};
+use crate::dataplane;
 use crate::events::{Kind, Teller};
 use crate::health::machine::{self, Machine, State, Timing};
 use crate::health::probe::arp::Requester;
 use crate::health::probe::icmp::Pinger;
 use crate::host::Family;
 use crate::host::netlink::Monitor;
+use crate::metrics::{self, Endpoint, Format, Metrics};
 use crate::problem::{self, Problem};
 use crate::ruleset;
 use crate::service::Service;
 
-/// Runs until a signal says stop, and answers at `door`. The instance is given back, still running.
+/// Runs until a signal says stop, and answers at `door`. The instance is given back, still running. Metrics are served at
+/// `endpoint`.
 ///
 /// # Errors
 /// The means of watching the host fail; probes that fail are losses, not errors.
-pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Reread<'_>) -> Result<Instance> {
+pub async fn run(
+    instance: Instance,
+    door: Door,
+    signals: Signals,
+    reread: Reread<'_>,
+    mut endpoint: Endpoint,
+) -> Result<Instance> {
     let (answers, answered) = mpsc::channel(64);
     let (asked_sender, asked) = mpsc::channel(16);
     let teller = Teller::new(&instance.config.base.instance);
+    endpoint.serve(asked_sender.clone());
     let _server = door.serve(&instance.paths, asked_sender, teller.clone())?;
     let table = ruleset::table_name(&instance.config.base.instance);
     let monitor = Monitor::new(&table)?;
@@ -47,6 +57,7 @@ pub async fn run(instance: Instance, door: Door, signals: Signals, reread: Rerea
         teller,
         looked: Instant::now(),
         service: Service::new(Instant::now()),
+        metrics: Metrics::new(endpoint),
     };
     controller.teller.tell(Kind::Started);
     // Something may have changed between the survey and the start of the watch.
@@ -93,6 +104,7 @@ struct Controller {
     teller: Teller,
     looked: Instant,
     service: Service,
+    metrics: Metrics,
 }
 
 impl Controller {
@@ -125,6 +137,10 @@ impl Controller {
             self.publish();
         }
         if let Some(before) = self.trial.overdue(Instant::now()) {
+            // Where metrics are served is no reason to stay.
+            if let Err(problem) = self.metrics.endpoint.replace(before.base.metrics.as_ref()) {
+                tracing::error!("{problem}");
+            }
             tell_rolled_back(self.instance.reload(before), &self.teller);
             self.look();
         }
@@ -137,10 +153,14 @@ impl Controller {
     fn answer(&mut self, request: &Request, reread: Reread<'_>) -> Result<Answer> {
         match request {
             Request::Status => {
-                let checks = &self.watching.checks;
-                let state = |key: &WatchKey| checks.get(key).map(|check| check.machine.state().to_string());
-                Ok(Answer::Mirror(Box::new(Status::read(&mut self.instance, state)?)))
+                let Self { instance, watching, .. } = self;
+                Ok(Answer::Mirror(Box::new(Status::read(instance, |key| watching.state(key))?)))
             }
+            Request::Verify { .. } => {
+                let hint = "`pcc flows` shows where its connections go";
+                Err(Problem::new("a RouterOS configuration has no weights to compare with", hint).into())
+            }
+            Request::Metrics { format } => Ok(Answer::Metrics { text: self.metrics(*format)? }),
             Request::Uplink { .. } => {
                 let hint = "its rules and routes are its uplinks: change them, and `pcc reload`";
                 Err(Problem::new("a RouterOS configuration has no uplinks to change", hint).into())
@@ -158,6 +178,16 @@ impl Controller {
         }
     }
 
+    fn metrics(&self, format: Format) -> Result<String> {
+        let Self { instance, watching, metrics, .. } = self;
+        let entries = dataplane::pinned_flow_entries(&instance.paths.pins);
+        let around = metrics.look(&self.teller, entries, instance.counted_marks());
+        let counted = around.counted.as_ref().map(|counted| counted.by_mark.clone());
+        let connections = instance.by_name(counted.unwrap_or_default());
+        let status = Status::brief(instance, connections, |key| watching.state(key))?;
+        Ok(metrics::mirror::render(format, &status, &around))
+    }
+
     fn reload(&mut self, reread: Reread<'_>, trial: Option<Duration>) -> Result<Vec<String>> {
         self.service.reloading();
         let outcome = self.read_and_follow(reread, trial);
@@ -170,8 +200,12 @@ impl Controller {
             return Err(other_kind("no RouterOS configuration").into());
         };
         let before = self.instance.config.clone();
+        self.metrics.endpoint.replace(config.base.metrics.as_ref())?;
         let outcome = self.instance.reload(*config);
         self.look();
+        if outcome.is_err() {
+            self.metrics.endpoint.replace(before.base.metrics.as_ref())?;
+        }
         let warnings = outcome?;
         tell_reloaded(&warnings, &self.teller);
         self.trial.begin(before, trial, Instant::now());
@@ -254,6 +288,11 @@ impl Watching {
     fn summary(&self) -> String {
         let usable = self.checks.values().filter(|check| check.machine.state().is_usable()).count();
         format!("{usable} of {} watched hosts answer", self.checks.len())
+    }
+
+    /// What is known about a watch.
+    fn state(&self, key: &WatchKey) -> Option<String> {
+        self.checks.get(key).map(|check| check.machine.state().to_string())
     }
 
     fn publish(&mut self, instance: &mut Instance) {

@@ -120,7 +120,8 @@ fn confirm(
         plane.set_settings(settings)?;
         plane.publish_rules(&program.steps, [program.first4, program.first6], sets)?;
         let number = question.device;
-        plane.set_device(link.index, Device { uplink: number, header_length: ETHERNET, number, shortcuts: 0 })?;
+        plane
+            .set_device(link.index, Device { uplink: number, header_length: ETHERNET, number, ..Device::default() })?;
         if let Some(connection) = question.connection {
             let mark = settings.mark_ours | settings.connection.of(connection);
             let generation = plane.settings()?.rules_generation;

@@ -43,6 +43,12 @@ pub struct InterfaceStatus {
     pub interface: String,
     /// The device.
     pub device: String,
+    /// Packets that left by it.
+    #[serde(default)]
+    pub packets_out: u64,
+    /// Packets that came in.
+    #[serde(default)]
+    pub packets_in: u64,
     /// Bytes that left by it.
     pub bytes_out: u64,
     /// Bytes that came in.
@@ -71,12 +77,26 @@ impl Status {
     /// Reads everything from `instance`. `state` says what is known about a watch.
     pub fn read(instance: &mut Instance, state: impl Fn(&WatchKey) -> Option<String>) -> Result<Self> {
         let connections = instance.connections()?;
+        Self::brief(instance, connections, state)
+    }
+
+    /// The same with `connections` that were counted before. It costs the same however many connections there are.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn brief(
+        instance: &Instance,
+        connections: BTreeMap<String, u64>,
+        state: impl Fn(&WatchKey) -> Option<String>,
+    ) -> Result<Self> {
         let mut interfaces = Vec::new();
         for device in instance.blueprint.devices.iter() {
             let traffic = instance.plane.traffic(device.number)?;
             interfaces.push(InterfaceStatus {
                 interface: device.interface.clone(),
                 device: device.linux.clone(),
+                packets_out: traffic.packets_out,
+                packets_in: traffic.packets_in,
                 bytes_out: traffic.bytes_out,
                 bytes_in: traffic.bytes_in,
             });
@@ -113,7 +133,7 @@ impl Status {
         let Self { instance, pid, version, script, dialect, .. } = self;
         let mut text = format!("instance {instance}, pid {pid}, pcc {version}, {script} (RouterOS {dialect})\n\n");
         let _ = writeln!(text, "{:<16} {:<12} {:>10} {:>10}", "interface", "device", "out", "in");
-        for InterfaceStatus { interface, device, bytes_out, bytes_in } in &self.interfaces {
+        for InterfaceStatus { interface, device, bytes_out, bytes_in, .. } in &self.interfaces {
             let _ = writeln!(text, "{interface:<16} {device:<12} {:>10} {:>10}", bytes(*bytes_out), bytes(*bytes_in));
         }
         let _ = writeln!(text, "\n{:<24} {:>11}", "connection mark", "connections");

@@ -116,7 +116,7 @@ pub fn attachments(blueprint: &Blueprint, observed: &Observed) -> Vec<Step> {
     let attach = |(link, number): (&crate::host::Link, u32)| Step::Attach {
         link: link.clone(),
         side: Side::Mirror,
-        device: Device { uplink: number, header_length: link.header_length(), number, shortcuts: 0 },
+        device: Device { uplink: number, header_length: link.header_length(), number, ..Device::default() },
     };
     blueprint.links(observed).map(attach).collect()
 }

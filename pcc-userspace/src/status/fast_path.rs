@@ -82,6 +82,8 @@ mod tests {
             share_seen: 0.0,
             connections_begun: 0,
             connections: 0,
+            packets_out: 0,
+            packets_in: 0,
             bytes_out: 0,
             bytes_in: 0,
             shortcuts_tc,

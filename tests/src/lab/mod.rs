@@ -34,6 +34,7 @@ pub mod process;
 pub mod server;
 pub mod settings;
 pub mod snapshot;
+pub mod terminal;
 mod topology;
 mod trouble;
 mod tun;
@@ -51,6 +52,7 @@ pub use process::Pcc;
 pub use server::{Protocol, Seen, Server};
 pub use settings::Settings;
 pub use snapshot::{BpfObjects, HostState, marked_connections};
+pub use terminal::Terminal;
 pub use usage::Usage;
 
 use self::address::Link;

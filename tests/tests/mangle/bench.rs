@@ -126,11 +126,9 @@ impl Bench {
         let pins = Paths::of(name).pins;
         let mut plane = DataPlane::load(&pins, Sizes { flows: 65_536, shortcuts: 4096 }, 0)
             .unwrap_or_else(|error| panic!("loading: {error:#}"));
-        let devices = plane.ebpf().map_mut(map::DEVICES).unwrap();
-        let mut devices = HashMap::<_, u32, Device>::try_from(devices).unwrap();
         for number in 1..=INTERFACES.len() as u32 {
-            let device = Device { uplink: 0, header_length: 14, number, shortcuts: 0 };
-            devices.insert(FIRST + number - 1, device, 0).unwrap();
+            let device = Device { uplink: 0, header_length: 14, number, ..Device::default() };
+            plane.set_device(FIRST + number - 1, device).unwrap();
         }
         Self { settings: plane.settings().unwrap(), plane, pins }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pcc_ebpf::classify::HashFields;
+use tests::exposition::Exposition;
 use tests::lab::{BpfObjects, Defaults, HostState, Lab, Pcc, Protocol, Trial, eventually};
 
 use crate::scripts::{READY, flows, isps, remainder, start};
@@ -28,6 +29,23 @@ fn by(lab: &Lab, from: u16) -> (Vec<u32>, Vec<u32>) {
     (lan, own)
 }
 
+fn assert_metrics(lab: &Lab) {
+    let read = || {
+        let output = lab.pcc_output(&["metrics"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Exposition::parse(&text).unwrap_or_else(|problem| panic!("{problem}\n{text}"))
+    };
+    let counted = |read: &Exposition| read.families.contains_key("pcc_connections");
+    // Connections are counted beside the answer.
+    assert!(eventually(READY, || counted(&read())));
+    let read = read();
+    assert!(read.sum("pcc_interface_packets", &[("interface", "ether1"), ("direction", "out")]) > 100.0);
+    assert!(read.sum("pcc_connections", &[]) > 100.0);
+    assert!(read.sum("pcc_packets", &[("reason", "walked")]) > 100.0);
+    assert!(read.sum("pcc_watch_up", &[]) >= 2.0 && read.sum("pcc_routes", &[("table", "main")]) >= 1.0);
+    assert_eq!(read.families["pcc"].samples.len(), 1);
+}
+
 #[test]
 fn the_example_spreads_fails_over_and_comes_back() {
     let lab = Lab::builder().without_ipv6().defaults(Defaults::None).build();
@@ -39,6 +57,7 @@ fn the_example_spreads_fails_over_and_comes_back() {
         assert_eq!(isp, half(&trial), "{trial:?}");
     }
     assert_eq!(by(&lab, 11_000), (vec![1, 2], vec![1]), "unmarked traffic prefers isp1");
+    assert_metrics(&lab);
     lab.silence(1, true);
     assert!(
         eventually(FAIL_OVER, || lab.router().ip("route show table 20597").contains("198.18.2.1")),

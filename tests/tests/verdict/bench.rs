@@ -99,7 +99,7 @@ impl Bench {
         let alternate: Vec<u32> = (0..BUCKETS).map(|bucket| bucket % 2 + 1).collect();
         bench.publish_buckets(&alternate, &alternate);
         for (ifindex, uplink, header_length) in [(LAN, 0, 14), (BARE, 0, 0), (WAN1, 1, 14), (WAN2, 2, 0)] {
-            bench.set_device(ifindex, Device { uplink, header_length, number: 0, shortcuts: 0 });
+            bench.set_device(ifindex, Device { uplink, header_length, number: 0, ..Device::default() });
         }
         bench
     }
@@ -173,8 +173,7 @@ impl Bench {
 
     pub fn set_device(&mut self, ifindex: u32, device: Device) {
         self.model.devices.insert(ifindex, device);
-        let map = self.plane.ebpf().map_mut(map::DEVICES).unwrap();
-        BpfHashMap::<_, u32, Device>::try_from(map).unwrap().insert(ifindex, device, 0).unwrap();
+        self.plane.set_device(ifindex, device).unwrap();
     }
 
     /// Puts an entry into the flow cache.

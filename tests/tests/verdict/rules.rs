@@ -59,7 +59,7 @@ fn rule() -> impl Strategy<Value = String> {
 fn random_rules_get_the_pure_verdict() {
     with_bench(|bench| {
         for (ifindex, header_length, number) in [(LAN, 14, 1), (BARE, 0, 2)] {
-            bench.set_device(ifindex, Device { uplink: 0, header_length, number, shortcuts: 0 });
+            bench.set_device(ifindex, Device { uplink: 0, header_length, number, ..Device::default() });
         }
         let bench = std::cell::RefCell::new(bench);
         let fields = || select(HashFields::ALL.map(|(_, fields)| fields.bits()).to_vec());

@@ -36,7 +36,7 @@ impl Wire {
         let up = Command::new("ip").args(["link", "set", name, "up"]).status().unwrap();
         assert!(up.success(), "setting `{name}` up");
         let ifindex = name_to_index(socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap(), name).unwrap();
-        let device = Device { uplink: 0, header_length: if ethernet { 14 } else { 0 }, number: 0, shortcuts: 0 };
+        let device = Device { uplink: 0, header_length: if ethernet { 14 } else { 0 }, ..Device::default() };
         bench.set_device(ifindex, device);
         bench.plane.attach(name, ifindex, Side::Lan, device).unwrap();
         Self { ifindex, ethernet, cable }

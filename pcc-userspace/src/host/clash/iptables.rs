@@ -18,6 +18,12 @@ pub fn observe() -> Vec<MarkUse> {
         .collect()
 }
 
+/// What the installed programs print, by tool.
+pub fn saved() -> Vec<(String, String)> {
+    let tools = ["iptables", "ip6tables"].into_iter();
+    tools.filter_map(|tool| Some((tool.to_owned(), save(&format!("{tool}-save"))?))).collect()
+}
+
 fn save(program: &str) -> Option<String> {
     let output = Command::new(program).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

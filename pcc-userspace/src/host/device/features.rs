@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{DecodeError, Emitable, NlasIterator, ParseableParametrized, parse_u32, parse_u64};
-use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
-use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
 use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 
 use crate::host::netlink::Netlink;
@@ -46,15 +44,7 @@ impl Features {
 
 fn find() -> Result<Family> {
     let mut netlink = Netlink::generic()?;
-    let query = GenlMessage::from_payload(GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: Vec::new() });
-    let families: Vec<GenlMessage<GenlCtrl>> = netlink.dump(&query)?;
-    let is_it = |nla: &GenlCtrlAttrs| matches!(nla, GenlCtrlAttrs::FamilyName(name) if name == Device::family_name());
-    let family = families.into_iter().find(|family| family.payload.nlas.iter().any(is_it));
-    let id = family.into_iter().flat_map(|family| family.payload.nlas).find_map(|nla| match nla {
-        GenlCtrlAttrs::FamilyId(id) => Some(id),
-        _ => None,
-    });
-    Ok(id.map_or(Family::Missing, |id| Family::Known { netlink, id }))
+    Ok(netlink.family(Device::family_name())?.map_or(Family::Missing, |id| Family::Known { netlink, id }))
 }
 
 /// `NETDEV_CMD_DEV_GET` and its answer.

@@ -181,7 +181,13 @@ impl<A: Family> Scene<A> {
             program,
             frame: frame.to_vec(),
             skb: Skb { ifindex, mark: 0xab00, priority: 2, ..Skb::default() },
-            device: Some(Device { uplink: 0, header_length: 14, number: 0, shortcuts: device::TAKES }),
+            device: Some(Device {
+                uplink: 0,
+                header_length: 14,
+                number: 0,
+                shortcuts: device::TAKES,
+                ..Device::default()
+            }),
             lease: 20,
             key,
             shortcut,
