@@ -257,7 +257,7 @@ fn refused(error: &anyhow::Error) -> anyhow::Error {
     let hint = if text.contains("ermitted") || text.contains("EPERM") {
         NEEDED_RIGHTS
     } else {
-        "pcc needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF"
+        "pcc needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL; `pcc doctor` tries what else it needs"
     };
     Problem::new(format!("the kernel refused the programs: {text}"), hint).into()
 }

@@ -17,6 +17,8 @@ use crate::problem::{Problem, Problems};
 pub use listen::Listen;
 
 pub mod check;
+#[cfg(test)]
+mod documented;
 pub mod file;
 pub mod flags;
 pub mod listen;

@@ -47,8 +47,10 @@ impl Contents {
             contents.add_file(Path::new(DOCUMENTATION).join(document), 0o644, &root.join(document))?;
         }
         let userspace = root.join("pcc-userspace");
-        for file in files_in(&userspace.join("examples"))? {
-            contents.add_file(Path::new(DOCUMENTATION).join("examples").join(name(&file)?), 0o644, &file)?;
+        for folder in ["docs", "examples"] {
+            for file in files_in(&userspace.join(folder))? {
+                contents.add_file(Path::new(DOCUMENTATION).join(folder).join(name(&file)?), 0o644, &file)?;
+            }
         }
         for file in files_in(&userspace.join("dist"))? {
             contents.add_file(place(&name(&file)?), 0o644, &file)?;
