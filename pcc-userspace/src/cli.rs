@@ -58,10 +58,11 @@ enum Command {
     /// Nothing is changed.
     #[command(after_help = "Example: pcc check router.rsc")]
     Check(Check),
-    /// Look for what is wrong with this host, and say what to do about it; nothing is changed.
+    /// Look for what is wrong with this host, and say what to do about it.
     ///
-    /// Without a configuration, and without `/etc/pcc/pcc.toml`, only what concerns every host is looked at. It fails if there
+    /// Nothing is changed. Without a configuration, and without `/etc/pcc/pcc.toml`, only what concerns every host is looked at. It fails if there
     /// is a problem; advice alone is none.
+    #[command(after_help = "Example: pcc doctor --wan eth0,eth1 --lan eth2")]
     Doctor {
         #[command(flatten)]
         config: ConfigFlags,
@@ -133,7 +134,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print metrics for monitoring systems, as `run --metrics ADDRESS` serves them by HTTP.
+    /// Print metrics for monitoring systems.
+    ///
+    /// `run --metrics ADDRESS` serves the same by HTTP.
     #[command(after_help = "Example: pcc metrics --format prometheus")]
     Metrics {
         #[command(flatten)]
@@ -173,7 +176,7 @@ enum Command {
         #[command(flatten)]
         instance: InstanceFlag,
     },
-    /// Print the packets of a client or a port as they pass the devices, until interrupted.
+    /// Print the packets of a client or a port as they pass the devices.
     #[command(after_help = "Example: pcc trace --client 192.0.2.7 --seconds 30")]
     Trace(trace::Trace),
     /// Remove everything that an instance left on the host.

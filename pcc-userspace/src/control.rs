@@ -170,7 +170,13 @@ pub fn ask(run: &Path, request: &Request) -> Result<Answer> {
     let patience = if matches!(request, Request::Flows(_) | Request::Verify { .. }) { LONG_PATIENCE } else { PATIENCE };
     stream.set_read_timeout(Some(patience))?;
     let mut line = String::new();
-    BufReader::new(&stream).read_line(&mut line).context("waiting for the controller")?;
+    BufReader::new(&stream).read_line(&mut line).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => {
+            let message = format!("the controller did not answer within {} s", patience.as_secs());
+            anyhow::Error::from(Problem::new(message, "it has much to do: try again later"))
+        }
+        _ => anyhow::Error::from(error).context("waiting for the controller"),
+    })?;
     if line.is_empty() {
         return Err(Problem::new("the controller ended before it answered", "its log says why; ask again").into());
     }

@@ -214,7 +214,7 @@ mod tests {
             ("# EOF", "a_bytes_total{y=\"1\"} 3\n# EOF"),
             ("{x=", "{1x="),
             ("\\n\"}", "\\t\"}"),
-            ("\"}", "\",}"),
+            ("\"} 2", "\",} 2"),
             (GOOD, state),
         ] {
             let bad = GOOD.replacen(from, to, 1);

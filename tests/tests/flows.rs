@@ -53,7 +53,10 @@ fn connections_are_listed_with_the_uplink_that_the_server_saw() {
     let lab = Lab::builder().defaults(Defaults::All).build();
     let _pcc = run(&lab, &[]);
     let to = |i: u16| {
-        SocketAddr::new(if i % 2 == 0 { server4(i as u8 + 1).into() } else { server6(i as u8 + 1).into() }, PORT)
+        SocketAddr::new(
+            if i.is_multiple_of(2) { server4(i as u8 + 1).into() } else { server6(i as u8 + 1).into() },
+            PORT,
+        )
     };
     let flows: Vec<_> = (0..40).map(|i| (20_000 + i, to(i))).collect();
     let mut all = open(&lab, Protocol::Tcp, &flows);

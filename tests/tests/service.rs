@@ -1,4 +1,5 @@
 //! As a service: what systemd is told, what a stop and a restart leave, which rights are left, and the unit.
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;

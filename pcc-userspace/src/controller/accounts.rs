@@ -62,7 +62,7 @@ impl Accounts {
             paths: instance.paths.clone(),
             seed: instance.plane.settings()?.seed,
             uplinks: uplinks.map(|uplink| (uplink.id, uplink.config.name.clone())).collect(),
-            period: self.ledger.since(since, Instant::now(), begun(instance)?),
+            period: self.ledger.since(since, Instant::now(), &begun(instance)?),
             shares: shares(instance),
         })
     }

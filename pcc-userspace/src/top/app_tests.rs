@@ -53,7 +53,8 @@ fn nothing_is_changed_where_that_cannot_be() {
     app.key(KeyEvent::from(KeyCode::Char('f')));
     assert_eq!(press(&mut app, "dy"), None);
     assert!(app.note.is_none() && app.mode == Mode::Watch);
-    let cases: [(fn(&mut App), &str); 3] = [
+    type Prepare = fn(&mut App);
+    let cases: [(Prepare, &str); 3] = [
         (|app| app.replay = true, "a recording changes nothing"),
         (|app| app.model.link = Link::Waiting, "the controller does not answer"),
         (|app| app.absorb(sample::mirror(1, 1)), "a RouterOS configuration is changed in its script"),

@@ -1,6 +1,6 @@
 //! The screen: a function of what is known, how it is looked at, the theme, the time and the size.
 
-use ratatui::buffer::Buffer;
+use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget as _};
@@ -60,7 +60,7 @@ pub fn text(app: &App, theme: &Theme, now: u64, (width, height): (u16, u16)) -> 
 
 fn lines(buffer: &Buffer) -> impl Iterator<Item = String> {
     let Rect { width, height, .. } = buffer.area;
-    (0..height).map(move |y| (0..width).filter_map(|x| buffer.cell((x, y))).map(|cell| cell.symbol()).collect())
+    (0..height).map(move |y| (0..width).filter_map(|x| buffer.cell((x, y))).map(Cell::symbol).collect())
 }
 
 /// The panels below the uplinks: one, or all where there is room.

@@ -133,7 +133,7 @@ proptest! {
         prop_assert_eq!(buffer.area, Rect::new(0, 0, width, height));
         prop_assert!(unicode || lines(&buffer).all(|line| line.is_ascii()));
         if !rich {
-            let coloured = |cell: &ratatui::buffer::Cell| (cell.fg, cell.bg) != (Color::Reset, Color::Reset);
+            let coloured = |cell: &Cell| (cell.fg, cell.bg) != (Color::Reset, Color::Reset);
             prop_assert!(!buffer.content.iter().any(coloured));
         }
     }

@@ -64,12 +64,12 @@ impl Ledger {
     }
 
     /// What happened from the last mark that is not younger than `since` to now; all that is known, without `since`.
-    pub fn since(&self, since: Option<Duration>, now: Instant, begun: BTreeMap<u32, u64>) -> Period {
+    pub fn since(&self, since: Option<Duration>, now: Instant, begun: &BTreeMap<u32, u64>) -> Period {
         let age = |mark: &Mark| now.saturating_duration_since(mark.at);
         let first = since.and_then(|since| self.marks.iter().rposition(|mark| age(mark) >= since)).unwrap_or(0);
         let Some(start) = self.marks.get(first) else { return Period::default() };
         let mut parts: Vec<Part> = Vec::new();
-        let ends = self.marks.iter().skip(first + 1).map(|mark| (mark.at, &mark.begun)).chain([(now, &begun)]);
+        let ends = self.marks.iter().skip(first + 1).map(|mark| (mark.at, &mark.begun)).chain([(now, begun)]);
         for (mark, (end, until)) in self.marks.iter().skip(first).zip(ends) {
             let new =
                 until.iter().map(|(id, count)| (*id, count.saturating_sub(mark.begun.get(id).copied().unwrap_or(0))));
@@ -145,7 +145,7 @@ mod tests {
     fn what_is_wanted_follows_each_change() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.since(None, start, begun(9, 9)), Period::default());
+        assert_eq!(ledger.since(None, start, &begun(9, 9)), Period::default());
         assert!(ledger.is_due(start, &shares(0.5)));
         ledger.note(start, begun(100, 100), shares(0.5));
         assert!(!ledger.is_due(start + second, &shares(0.5)));
@@ -153,14 +153,14 @@ mod tests {
         ledger.note(start + 60 * second, begun(150, 150), shares(0.5));
         ledger.note(start + 70 * second, begun(200, 200), shares(1.0));
         let now = start + 100 * second;
-        let period = ledger.since(None, now, begun(400, 201));
+        let period = ledger.since(None, now, &begun(400, 201));
         assert_eq!((period.length, period.parts.len()), (100 * second, 2), "equal parts are one");
         assert_eq!(period.parts[0].ended, 30 * second);
         assert_eq!(period.begun(), begun(300, 101));
         assert_eq!(period.expected(0.5), [(1, 100.0 + 201.0), (2, 100.0)].into());
-        let late = ledger.since(Some(35 * second), now, begun(400, 201));
+        let late = ledger.since(Some(35 * second), now, &begun(400, 201));
         assert_eq!((late.length, late.begun()), (40 * second, begun(250, 51)));
-        assert_eq!(ledger.since(Some(1000 * second), now, begun(400, 201)).length, 100 * second);
+        assert_eq!(ledger.since(Some(1000 * second), now, &begun(400, 201)).length, 100 * second);
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
                 ledger.note(now, begun(counts[0], counts[1]), shares(f64::from(share) / 4.0));
                 prop_assert!(ledger.marks.len() <= MARKS);
             }
-            let period = ledger.since(since.map(Duration::from_secs), now, begun(counts[0], counts[1]));
+            let period = ledger.since(since.map(Duration::from_secs), now, &begun(counts[0], counts[1]));
             let (sum, expected) = (period.begun().values().sum::<u64>() as f64, period.expected(ipv4).values().sum::<f64>());
             prop_assert!((sum - expected).abs() < 1e-6 * (1.0 + sum), "{} and {}", sum, expected);
         }

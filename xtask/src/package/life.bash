@@ -149,7 +149,7 @@ expect "the configuration as it comes is refused, with what is missing" says "hi
 expect "and does not start" not systemctl start pcc
 expect "nothing has changed on the host" same_host
 systemctl stop pcc
-systemctl reset-failed pcc
+systemctl reset-failed pcc 2>/dev/null
 
 part start
 cat >/etc/pcc/pcc.toml <<TOML
@@ -163,6 +163,7 @@ TOML
 expect "the configuration is sound" pcc check --config /etc/pcc/pcc.toml
 cp /etc/pcc/pcc.toml /tmp/sound.toml
 expect "it starts, and will at each boot" systemctl enable --quiet --now pcc
+systemctl --quiet is-active pcc || journalctl --unit pcc --no-pager --output cat | tail -20
 expect "it said that it is ready" is "$(systemctl is-active pcc)" active
 expect "new connections take both uplinks" only "isp1 isp2"
 expect "the exposure of the service is 2.5 at most" systemd-analyze security --no-pager --threshold=25 pcc

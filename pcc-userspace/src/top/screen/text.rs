@@ -41,7 +41,7 @@ pub fn percent(theme: &Theme, share: Option<f64>) -> String {
     match share {
         None => unknown(theme),
         Some(share) if share > 0.0 && share < 0.005 => "<1%".to_owned(),
-        Some(share) if share < 1.0 && share >= 0.995 => ">99%".to_owned(),
+        Some(share) if (0.995..1.0).contains(&share) => ">99%".to_owned(),
         Some(share) => format!("{:.0}%", share * 100.0),
     }
 }
