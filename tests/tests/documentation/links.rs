@@ -37,3 +37,13 @@ fn every_link_leads_somewhere() {
     }
     assert!(count > 20, "{count} links");
 }
+
+#[test]
+fn every_folder_in_the_text_exists() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for span in PAGES.map(Page::read).iter().flat_map(Page::spans) {
+        if ["pcc-userspace/", "pcc-ebpf/", "tests/"].iter().any(|folder| span.text.starts_with(folder)) {
+            assert!(workspace.join(&span.text).exists(), "{}: `{}`", span.place, span.text);
+        }
+    }
+}
