@@ -103,7 +103,6 @@ fn one_client_that_hammers_one_server_is_named() {
     assert!(cause.text.contains("400 of the 500") && cause.text.contains(&server4(1).to_string()), "{}", cause.text);
     assert_eq!(report.inputs.distinct, 51, "{report:#?}");
     let text = text(&lab);
-    eprintln!("{text}");
     assert!(text.contains("\nskewed") && text.contains("\nbecause client 192.0.2.77 has"), "{text}");
 }
 
