@@ -29,7 +29,7 @@ mod trace;
 
 pub use shell::complete;
 
-/// Multi-WAN load balancing by per-connection hash, with the classifier in the kernel.
+/// Multi-WAN load balancing by per-connection hash, decided in the kernel.
 #[derive(Debug, Parser)]
 #[command(
     name = "pcc",
@@ -58,7 +58,7 @@ enum Command {
     /// Nothing is changed.
     #[command(after_help = "Example: pcc check router.rsc")]
     Check(Check),
-    /// Look for what is wrong with this host, and say what to do about it.
+    /// Look for what is wrong with this host, and what to do about it.
     ///
     /// Nothing is changed. Without a configuration, and without `/etc/pcc/pcc.toml`, only what concerns every host is looked at. It fails if there
     /// is a problem; advice alone is none.

@@ -63,15 +63,6 @@ pub fn package(with_test: bool) -> Result<()> {
     if with_test { machine::test(&folder, &contents, &made) } else { Ok(()) }
 }
 
-/// What `cargo xtask test` does of it: one architecture is enough for the whole life of a package.
-pub fn test() -> Result<()> {
-    setup::ensure(setup::Scope::Everything)?;
-    let folder = folder()?;
-    let contents = Contents::collect(&build::shipped_pcc(X86_64.target)?)?;
-    let made = [debian::package(&folder, &X86_64, &contents, 1)?, tarball::tarball(&folder, &X86_64, &contents)?];
-    machine::test(&folder, &contents, &made)
-}
-
 /// An empty `target/package`.
 fn folder() -> Result<PathBuf> {
     if cfg!(not(target_arch = "x86_64")) {

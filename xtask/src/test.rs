@@ -1,6 +1,6 @@
 //! `cargo xtask test`: format, lints, the kernel object, then every test; `cargo test` does only the last, and
 //! only where the machine is ready and we are root. The tests end to end run again without the fast path, and some of them
-//! with it in XDP. At the end the lab runs once more on an older kernel, and the package lives through its life in a Debian.
+//! with it in XDP. At the end the lab runs once more on an older kernel.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::AddAssign;
@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, Profile};
-use crate::{package, setup, shell, vm};
+use crate::{setup, shell, vm};
 
 /// Tests of whole connections, which any mode of the fast path must pass.
 const END_TO_END: &[&str] = &[
@@ -49,7 +49,7 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     demand_root()?;
     // The emulated machine runs programs of this one.
     let boots_older_kernel = filter.is_none() && cfg!(target_arch = "x86_64");
-    let scope = if boots_older_kernel { setup::Scope::Everything } else { setup::Scope::Test };
+    let scope = if boots_older_kernel { setup::Scope::Vm } else { setup::Scope::Test };
     part("setup", || setup::ensure(scope))?;
     if filter.is_none() {
         part("format", || shell::run(shell::cargo().args(["fmt", "--all", "--check"])))?;
@@ -66,7 +66,6 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     }
     if boots_older_kernel {
         count.add_one(part("Debian's kernel", vm::smoke));
-        count.add_one(part("packages", package::test));
     }
     count.conclude(filter)
 }

@@ -39,7 +39,7 @@ fn assert_metrics(lab: &Lab) {
     // Connections are counted beside the answer.
     assert!(eventually(READY, || counted(&read())));
     let read = read();
-    assert!(read.sum("pcc_interface_packets", &[("interface", "ether1"), ("direction", "out")]) > 100.0);
+    assert!(read.sum("pcc_interface_packets", &[("interface", "fibre"), ("direction", "out")]) > 100.0);
     assert!(read.sum("pcc_connections", &[]) > 100.0);
     assert!(read.sum("pcc_packets", &[("reason", "walked")]) > 100.0);
     assert!(read.sum("pcc_watch_up", &[]) >= 2.0 && read.sum("pcc_routes", &[("table", "main")]) >= 1.0);
