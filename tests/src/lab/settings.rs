@@ -8,8 +8,9 @@ use tempfile::NamedTempFile;
 
 use super::{Lab, Pcc};
 
-/// How long a start may take, until every uplink is up in both families.
-pub const READY: Duration = Duration::from_secs(10);
+/// How long a start may take, until every uplink is up in both families. On a machine that has no time left each change of a
+/// program waits seconds for the kernel.
+pub const READY: Duration = Duration::from_secs(30);
 
 /// A configuration file: the device `lan`, all four fields hashed, and uplinks. Dropping it removes the file.
 #[derive(Debug)]
