@@ -5,19 +5,6 @@ use super::*;
 
 const ALL: u64 = xdp::BASIC | xdp::REDIRECT | xdp::TRANSMIT;
 
-fn card(index: u32, name: &str) -> Link {
-    Link {
-        index,
-        name: name.into(),
-        ethernet: true,
-        point_to_point: false,
-        up: true,
-        carrier: true,
-        mtu: 1500,
-        kind: None,
-    }
-}
-
 /// A LAN device and an uplink whose drivers can everything.
 struct Scene {
     mode: FastPath,
@@ -32,8 +19,8 @@ impl Scene {
         let able = Facts { xdp: Some(ALL), ..Facts::default() };
         Self {
             mode,
-            lan: card(1, "lan"),
-            wan: card(2, "wan1"),
+            lan: Link::card(1, "lan"),
+            wan: Link::card(2, "wan1"),
             facts: [(1, able.clone()), (2, able)].into(),
             circumstances: Circumstances::default(),
         }
@@ -201,7 +188,7 @@ fn links() -> impl Strategy<Value = (Link, Facts)> {
         word(),
     )
         .prop_map(|(kind, ethernet, xdp, shaper, ingress, egress)| {
-            (Link { kind, ethernet, ..card(0, "") }, Facts { xdp, shaper, ingress, egress })
+            (Link { kind, ethernet, ..Link::card(0, "") }, Facts { xdp, shaper, ingress, egress })
         })
 }
 

@@ -19,19 +19,6 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn link(index: u32, name: &str) -> Link {
-    Link {
-        index,
-        name: name.into(),
-        ethernet: true,
-        point_to_point: false,
-        up: true,
-        carrier: true,
-        mtu: 1500,
-        kind: None,
-    }
-}
-
 fn route(table: u32, destination: &str, gateway: Option<&str>, ifindex: u32, metric: Option<u32>) -> Route {
     Route {
         destination: net(destination),
@@ -49,7 +36,7 @@ fn route(table: u32, destination: &str, gateway: Option<&str>, ifindex: u32, met
 fn host() -> Observed {
     let address = |ifindex, network| Address { ifindex, network: net(network), peer: None, usable_source: true };
     Observed {
-        links: vec![link(1, "lo"), link(2, "lan"), link(3, "wan1"), link(4, "wan2")],
+        links: vec![Link::card(1, "lo"), Link::card(2, "lan"), Link::card(3, "wan1"), Link::card(4, "wan2")],
         addresses: vec![
             address(2, "192.0.2.1/24"),
             address(3, "198.18.1.2/24"),

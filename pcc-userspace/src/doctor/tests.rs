@@ -16,19 +16,6 @@ use crate::journal::Journal;
 use crate::lease::Lease;
 use crate::topology;
 
-fn link(index: u32, name: &str) -> Link {
-    Link {
-        index,
-        name: name.into(),
-        ethernet: true,
-        point_to_point: false,
-        up: true,
-        carrier: true,
-        mtu: 1500,
-        kind: None,
-    }
-}
-
 fn address(ifindex: u32, network: &str) -> Address {
     Address { ifindex, network: network.parse().unwrap(), peer: None, usable_source: true }
 }
@@ -54,13 +41,13 @@ fn default_route(table: u32, next_hops: Vec<NextHop>, metric: u32) -> Route {
 /// A router with a LAN and `uplinks` uplinks of both families.
 fn host(uplinks: u32) -> Observed {
     let mut host = Observed {
-        links: vec![link(1, "lo"), link(2, "lan")],
+        links: vec![Link::card(1, "lo"), Link::card(2, "lan")],
         addresses: vec![address(2, "192.0.2.1/24"), address(2, "2001:db8:a::1/64")],
         ..Observed::default()
     };
     for number in 1..=uplinks {
         let (index, name) = (number + 2, format!("wan{number}"));
-        host.links.push(link(index, &name));
+        host.links.push(Link::card(index, &name));
         host.addresses.push(address(index, &format!("198.18.{number}.2/24")));
         host.addresses.push(address(index, &format!("2001:db8:{number}::2/64")));
         for gateway in [format!("198.18.{number}.1"), format!("2001:db8:{number}::1")] {
@@ -318,7 +305,8 @@ fn device_defects() -> Vec<Defect> {
         of("device-down", "wan2", second(|link| link.up = false)),
         of("device-down", "wan2", second(|link| link.carrier = false)),
         of("device-enslaved", "wan2", {
-            let mut found = altered(|host| host.links.push(Link { kind: Some("bridge".into()), ..link(9, "br0") }));
+            let mut found =
+                altered(|host| host.links.push(Link { kind: Some("bridge".into()), ..Link::card(9, "br0") }));
             found.details.insert(4, Details { controller: Some(9), lro: false });
             found
         }),
@@ -356,7 +344,7 @@ fn device_defects() -> Vec<Defect> {
             let mut found = second(|link| {
                 (link.kind, link.ethernet, link.point_to_point) = (Some("ppp".into()), false, true);
             });
-            found.observed.links.push(link(9, "eth0"));
+            found.observed.links.push(Link::card(9, "eth0"));
             found.pppoe = vec!["eth0".into()];
             found
         }),

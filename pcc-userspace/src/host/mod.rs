@@ -74,6 +74,21 @@ impl Link {
     pub const fn header_length(&self) -> u32 {
         if self.ethernet { 14 } else { 0 }
     }
+
+    /// A network card that is up.
+    #[cfg(test)]
+    pub fn card(index: u32, name: &str) -> Self {
+        Self {
+            index,
+            name: name.into(),
+            ethernet: true,
+            point_to_point: false,
+            up: true,
+            carrier: true,
+            mtu: 1500,
+            kind: None,
+        }
+    }
 }
 
 /// An address of the host.
