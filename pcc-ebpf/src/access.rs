@@ -267,13 +267,18 @@ pub fn reach(ctx: &impl Bytes, bytes: usize) -> bool {
 /// Stores a decision. A full cache is no error: the next packet is decided anew.
 #[inline(always)]
 pub fn remember(key: &FlowKey, flow: &Flow) {
-    // In place if there is one: the kernel would give it another entry first, and take the old one away.
-    if let Some(entry) = maps::FLOWS.get_ptr_mut(key) {
-        // SAFETY: the pointer comes from the map. Who reads half of it reads a wrong hint, which conntrack overrules.
-        unsafe { *entry = *flow };
-    } else if maps::FLOWS.insert(key, flow, 0).is_err() {
+    if maps::FLOWS.insert(key, flow, 0).is_err() {
         count(Counter::CacheFull);
     }
+}
+
+/// Stores what was learned about a decision that is mostly there: in its place, as the kernel would give it another entry first,
+/// and take the old one away.
+#[inline(always)]
+pub fn correct(key: &FlowKey, flow: &Flow) {
+    let Some(entry) = maps::FLOWS.get_ptr_mut(key) else { return remember(key, flow) };
+    // SAFETY: the pointer comes from the map. Who reads half of it reads a wrong hint, which conntrack overrules.
+    unsafe { *entry = *flow };
 }
 
 /// Puts a packet and the beginning of its walk aside: into a map, because the verifier follows the values of the stack, and

@@ -57,3 +57,19 @@ pub mod policy;
 pub mod shortcut;
 pub mod trace;
 pub mod traffic;
+
+/// What each object for the kernel has besides programs and maps: its licence, and an end for panics, which no program has.
+#[macro_export]
+macro_rules! kernel_object {
+    () => {
+        #[panic_handler]
+        fn panic(_: &core::panic::PanicInfo) -> ! {
+            loop {}
+        }
+
+        /// GPL-compatible, as some helpers demand.
+        #[unsafe(link_section = "license")]
+        #[unsafe(no_mangle)]
+        static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+    };
+}

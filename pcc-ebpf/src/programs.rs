@@ -125,7 +125,7 @@ pub fn pcc_mirror_out(ctx: TcContext) -> i32 {
         {
             let answered = headers.key.reversed();
             if let Lesson::Remember(flow, counter) = mangle::learn(&Maps, settings, mark, &answered, access::now()) {
-                access::remember(&answered, &flow);
+                access::correct(&answered, &flow);
                 access::count(counter);
             }
         }
@@ -143,7 +143,7 @@ fn learn_answer(ctx: &TcContext, settings: &Settings, device: &Device) -> bool {
     let answered = headers.key.reversed();
     let is_known = match learn(&Maps, settings, access::mark(ctx), &answered, access::now()) {
         Lesson::Remember(flow, counter) => {
-            access::remember(&answered, &flow);
+            access::correct(&answered, &flow);
             access::count(counter);
             note_answer(&headers, flow.uplink);
             false
@@ -313,12 +313,4 @@ fn mark_by_rules(ctx: &TcContext, settings: &Settings, device: &Device, headers:
     }
 }
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-/// GPL-compatible, as some helpers demand.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+pcc_ebpf::kernel_object!();

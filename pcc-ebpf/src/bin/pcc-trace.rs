@@ -99,15 +99,7 @@ mod kernel {
         }
     }
 
-    #[panic_handler]
-    fn panic(_: &core::panic::PanicInfo) -> ! {
-        loop {}
-    }
-
-    /// GPL-compatible, as some helpers demand.
-    #[unsafe(link_section = "license")]
-    #[unsafe(no_mangle)]
-    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+    pcc_ebpf::kernel_object!();
 }
 
 #[cfg(not(target_arch = "bpf"))]
