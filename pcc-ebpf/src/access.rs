@@ -321,15 +321,21 @@ pub fn stick(settings: &Settings, scratch: &mut Scratch, policy: u32) -> bool {
     let Some(entry) = maps::STICKY.get_ptr_mut(&key) else {
         return maps::STICKY.insert(&key, &sticky, NO_EXIST).is_ok();
     };
-    // SAFETY: the pointer comes from the map. Whoever reads half of what is written reads a wrong generation, or another
-    // recent time.
+    // It did not hold when this packet looked.
+    let is_new = sticky.first_seen == sticky.last_seen;
+    // SAFETY: the pointer comes from the map; all fields are integers. Whoever reads half of what is written reads a wrong
+    // generation, or another recent time.
     unsafe {
-        // It did not hold when this packet looked.
-        let is_new = sticky.first_seen == sticky.last_seen;
-        if is_new && holds(&Maps, &scratch.walking.facts.headers, policy, &*entry, sticky.last_seen).is_some() {
+        let known = entry.read_volatile();
+        if is_new && holds(&Maps, &scratch.walking.facts.headers, policy, &known, sticky.last_seen).is_some() {
             return false;
         }
-        *entry = sticky;
+        // To judge it took a while, in which another processor may have written. Looked at only here, two connections that
+        // begin in the same moment would part.
+        if is_new && entry.read_volatile() != known {
+            return false;
+        }
+        entry.write(sticky);
     }
     true
 }

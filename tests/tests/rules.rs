@@ -179,6 +179,27 @@ fn a_source_keeps_to_its_uplink_until_it_pauses() {
 }
 
 #[test]
+fn connections_that_begin_at_once_keep_to_one_uplink() {
+    const SOURCES: u8 = 150;
+    let lab = lab(2);
+    let rules = "[[rule]]\nprotocol = \"udp\"\nuse = \"all\"\nhash = \"both-addresses-and-ports\"\n\
+                 sticky = { by = \"src-address\", lifetime = \"1s\" }\n";
+    let _pcc = run(&lab, "", rules);
+    let sources: Vec<_> = (100..100 + SOURCES).map(|last| Ipv4Addr::new(192, 0, 2, last)).collect();
+    let script: String = sources.iter().map(|source| format!("addr add {source}/24 dev eth0\n")).collect();
+    lab.client().namespace().ip_batch(&script);
+    for from in [10_000, 20_000, 30_000] {
+        for source in &sources {
+            let client = lab.client().from([(*source).into(), IpAddr::from(CLIENT6)]);
+            let kept = taken(&client, Protocol::Udp, &flows(from, 16));
+            assert_eq!(kept.len(), 1, "{source} from {from}");
+        }
+        // What they kept to is forgotten, not removed: it is written anew.
+        sleep(Duration::from_secs(3));
+    }
+}
+
+#[test]
 fn a_group_that_is_dead_leaves_its_connections_to_the_others_and_takes_them_back() {
     let lab = lab(3);
     let rules = "[[rule]]\nsource = \"192.0.2.77\"\nuse = \"wan2\"\n\
