@@ -1,11 +1,11 @@
 //! Who is compared.
 
 use std::fmt;
-use std::process::Command;
+use std::time::Duration;
 
 use clap::ValueEnum;
+use pcc_userspace::lease;
 use serde::{Deserialize, Serialize};
-use tests::lab::process;
 
 /// A way for packets from the LAN to the uplinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
@@ -45,13 +45,6 @@ impl Candidate {
         Self::Redirect,
     ];
 
-    /// What this machine can run.
-    pub fn available() -> Vec<Self> {
-        let help = Command::new(process::binary()).args(["run", "--help"]).output();
-        let knows = help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--fast-path"));
-        Self::ALL.into_iter().filter(|it| knows || !matches!(it, Self::PccTc | Self::PccXdp)).collect()
-    }
-
     /// What `--fast-path` takes, where it is pcc.
     pub fn fast_path(self) -> Option<&'static str> {
         match self {
@@ -71,8 +64,16 @@ impl Candidate {
     pub fn warm_up(self) -> u32 {
         match self {
             Self::Generator | Self::Redirect => 0,
-            Self::PccOff | Self::PccTc | Self::PccXdp => 6,
+            Self::PccTc | Self::PccXdp => 6,
             _ => 2,
+        }
+    }
+
+    /// How long figures of many connections are taken: so long that each of them has its packet through the stack as often as ever.
+    pub fn lease(self) -> Duration {
+        match self {
+            Self::PccTc | Self::PccXdp => Duration::from_secs(u64::from(lease::LONG)),
+            _ => Duration::ZERO,
         }
     }
 

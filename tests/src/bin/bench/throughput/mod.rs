@@ -93,7 +93,7 @@ fn perform(options: &Options) -> Result<bool> {
         ensure!(!plan.cases.is_empty(), "no case has a name with `{text}`");
     }
     let wanted = |it: &Candidate| options.only.is_empty() || *it == Candidate::Generator || options.only.contains(it);
-    let candidates: Vec<_> = Candidate::available().into_iter().filter(wanted).collect();
+    let candidates: Vec<_> = Candidate::ALL.into_iter().filter(wanted).collect();
     let report = measure(&plan, &candidates)?;
     let goals = goals::judge(&report);
     print!("{}", table::render(&report, &goals));
@@ -115,7 +115,7 @@ fn measure(plan: &Plan, candidates: &[Candidate]) -> Result<Report> {
     let _limits = plan.is_large.then(Limits::raise).transpose()?;
     let room = if plan.is_large {
         // Both directions of a million connections, and what LRU maps need to find something to forget.
-        Room { flows: 1 << 21, shortcuts: 5 << 19 }
+        Room { flows: 1 << 21, shortcuts: 1 << 22 }
     } else {
         Room { flows: 1 << 16, shortcuts: 1 << 16 }
     };
@@ -149,7 +149,11 @@ fn measure(plan: &Plan, candidates: &[Candidate]) -> Result<Report> {
                 report.programs.push(timed);
             }
         }
-        report.fail_over.push(Timed { name: stand.candidate.to_string(), figure: under_load::fail_over(stand)? });
+        // All the other figures have been taken.
+        match again(|| under_load::fail_over(stand)) {
+            Ok(figure) => report.fail_over.push(Timed { name: stand.candidate.to_string(), figure }),
+            Err(error) => eprintln!("error: {error:#}"),
+        }
     }
     Ok(report)
 }
@@ -197,8 +201,7 @@ fn try_figure(stand: &mut Stand, case: Case, round: u32, plan: &Plan) -> Result<
     Ok(Some(match case {
         Case::Packets(packets) => {
             stand.warm_up(&packets, 0, packets.flows)?;
-            let frames = stand.frames(&packets, plan.time)?;
-            let cost = stand.cost(frames);
+            let cost = stand.cost_over(&packets, plan.time.max(stand.candidate.lease()));
             stand.forget();
             cost?
         }

@@ -1,7 +1,7 @@
 //! One candidate, set up in a lab of its own: idle it costs nothing, so that candidates can take turns.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::xdp::XdpLink;
@@ -35,6 +35,8 @@ pub struct Room {
 
 /// Frames that are sent while the time of one is estimated.
 const ESTIMATE: u32 = 20_000;
+/// Frames between two looks whether the time is over.
+const PIECE: u32 = 100_000;
 /// Of a hundred thousand frames so many may be lost; with more, a figure would mean nothing.
 const LOST: u64 = 100;
 
@@ -82,10 +84,11 @@ impl Stand {
     fn start_pcc(&self, way: &str, room: Room) -> Pcc {
         let flows = room.flows.to_string();
         let shortcuts = room.shortcuts.to_string();
-        let mut args = vec!["run", "--wan", "wan1,wan2", "--lan", "lan", "--flow-entries", &flows];
-        if Candidate::available().contains(&Candidate::PccXdp) {
-            args.extend(["--fast-path", way, "--shortcut-entries", &shortcuts]);
-        }
+        let args = [
+            &["run", "--wan", "wan1,wan2", "--lan", "lan", "--fast-path", way][..],
+            &["--flow-entries", &flows, "--shortcut-entries", &shortcuts],
+        ]
+        .concat();
         let pcc = self.lab.pcc(&args);
         pcc.wait_for("ready", settings::READY);
         wait_until_up(&pcc, 0, &[1, 2]);
@@ -138,6 +141,20 @@ impl Stand {
     pub fn cost(&mut self, frames: u32) -> Result<f64> {
         let (counts, took) = self.send(frames)?;
         self.each(&counts, took)
+    }
+
+    /// Nanoseconds for each packet of known connections that can be sent in `time`.
+    pub fn cost_over(&mut self, packets: &Packets, time: Duration) -> Result<f64> {
+        self.traffic.order(packets, 0, packets.flows, false)?;
+        let start = Instant::now();
+        let before = self.traffic.counts()?;
+        let mut took = 0.0;
+        while start.elapsed() < time {
+            let (counts, each) = self.send(PIECE)?;
+            took += each * counts.sent as f64;
+        }
+        let counts = self.traffic.counts()?.since(&before);
+        self.each(&counts, took / counts.sent as f64)
     }
 
     /// Nanoseconds for each of the packets, all of which open a connection: the flows `first..end`.
