@@ -22,6 +22,11 @@ fn main() -> Result<()> {
         env::set_var("RUSTC_BOOTSTRAP", "1");
         // aya-build repeats the child's progress as warnings, and cargo repeats those at every build.
         env::set_var("CARGO_TERM_QUIET", "true");
+        // Instructions for 32 bits, which all kernels since 5.1 know: a shortcut in XDP takes 15 % less. aya-build sets the
+        // flags of the compiler itself, and cargo adds those of the profile.
+        env::set_var("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true");
+        env::set_var("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v3");
+        env::set_var("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "");
     }
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../pcc-ebpf");
     let root = fs::canonicalize(&root).with_context(|| format!("looking for {}", root.display()))?;
