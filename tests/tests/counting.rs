@@ -1,6 +1,5 @@
 //! Very many connections: how many there are is counted beside the controller's loop.
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
-#![expect(clippy::print_stdout, reason = "what was measured is shown where it fails")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
