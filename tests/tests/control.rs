@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tests::lab::signs::Signs;
-use tests::lab::{Builder, Defaults, Lab, Pcc, Usage, process};
+use tests::lab::{Builder, Defaults, Lab, Pcc, Settings, Usage, process};
 
 const READY: Duration = Duration::from_secs(10);
 /// Of the group `pcc`, where there is one.
@@ -147,6 +147,31 @@ fn members_of_the_group_read_and_change_nothing() {
     assert!(lab.pcc_output(&["uplink", "wan1", "weight", "3"]).status.success(), "root may");
     assert_ne!(status(), before);
     pcc.wait_for(&format!("refused uid={NOBODY} request=Confirm"), Duration::ZERO);
+}
+
+#[test]
+fn the_socket_of_metrics_is_the_groups_also_after_a_reload() {
+    let groups = Groups::new(true);
+    let lab = groups.lab();
+    let settings = Settings::new(&[]);
+    let sockets = ["first", "second"].map(|name| groups.folder.path().join(name));
+    let write = |socket: &Path| {
+        let uplinks = "[[uplink]]\ndevice = \"wan1\"\n[[uplink]]\ndevice = \"wan2\"\n";
+        settings.write(&format!("lan = [\"lan\"]\nmetrics = \"unix:{}\"\n{uplinks}", socket.display()));
+    };
+    let assert_groups = |socket: &Path| {
+        let file = fs::metadata(socket).unwrap();
+        assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (0, GROUP, 0o660));
+    };
+    write(&sockets[0]);
+    let pcc = settings.start(&lab, &[]);
+    pcc.wait_for("ready", READY);
+    assert_groups(&sockets[0]);
+    write(&sockets[1]);
+    let output = lab.pcc_output(&["reload"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_groups(&sockets[1]);
+    assert!(!sockets[0].exists());
 }
 
 #[test]
