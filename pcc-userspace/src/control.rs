@@ -19,7 +19,7 @@ use crate::problem::Problem;
 use crate::status::Status;
 use crate::verify::Report;
 
-pub use access::GROUP;
+pub use access::{GROUP, group, listen};
 pub use door::{Door, Server};
 
 mod access;

@@ -22,7 +22,7 @@ use crate::ruleset;
 use crate::service::{self, Service};
 use crate::status::Status;
 use accounts::Accounts;
-use common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
+use common::{Trial, answer_counted, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
 use health::Health;
 use retire::Retiring;
 use shortcuts::{Heard, Shortcuts, Watching};
@@ -162,6 +162,7 @@ pub async fn run(
                 }
             }
             Event::Due => controller.tick(&mut watching),
+            Event::Asked(Request::Status, reply) => controller.status(reply),
             Event::Asked(Request::Verify { since_seconds }, reply) => controller.verify(since_seconds, reply),
             Event::Asked(request, reply) => {
                 let answer = controller.answer(request, reread).unwrap_or_else(|error| refusal(&error));
@@ -304,6 +305,14 @@ impl Controller {
         }
     }
 
+    fn status(&self, reply: oneshot::Sender<Answer>) {
+        let Self { instance, health, metrics, .. } = self;
+        let (layout, status) = (instance.config.marks, Status::read(instance, |id, family| health.of((id, family))));
+        answer_counted(&metrics.counting, instance.counted_marks(), status, reply, move |status, counted| {
+            Answer::Status(Box::new(status.with_connections(counted, layout)))
+        });
+    }
+
     fn verify(&self, since_seconds: Option<u64>, reply: oneshot::Sender<Answer>) {
         self.accounts.verify(&self.instance, since_seconds.map(Duration::from_secs), reply);
     }
@@ -311,9 +320,6 @@ impl Controller {
     fn answer(&mut self, request: Request, reread: Reread<'_>) -> Result<Answer> {
         let done = |warnings| Answer::Done { warnings };
         Ok(match request {
-            Request::Status => {
-                Answer::Status(Box::new(Status::read(&mut self.instance, |id, family| self.health.of((id, family)))?))
-            }
             Request::Uplink { uplink, change, persist } => Answer::Changed(self.change(&uplink, change, persist)?),
             Request::Metrics { format } => Answer::Metrics { text: self.metrics(format)? },
             Request::Reload { try_seconds } => done(self.reload(reread, try_seconds.map(Duration::from_secs))?),
@@ -321,8 +327,8 @@ impl Controller {
                 self.trial.confirm()?;
                 done(Vec::new())
             }
-            // The socket serves them by itself.
-            Request::Events | Request::Flows(_) | Request::Verify { .. } => done(Vec::new()),
+            // They are answered beside the loop.
+            Request::Status | Request::Events | Request::Flows(_) | Request::Verify { .. } => done(Vec::new()),
         })
     }
 
@@ -330,10 +336,11 @@ impl Controller {
         let Self { instance, health, metrics, .. } = self;
         let entries = dataplane::pinned_flow_entries(&instance.paths.pins);
         let around = metrics.look(&self.teller, entries, instance.counted_marks());
-        let counted = around.counted.as_ref().map(|counted| counted.by_mark.clone());
-        let connections = instance.by_uplink(counted.unwrap_or_default());
         let known = |id, family| health.of((id, family));
-        let status = Status::brief(instance, &connections, known)?.with_lost(known);
+        let mut status = Status::brief(instance, known)?.with_lost(known);
+        if let Some(counted) = &around.counted {
+            status = status.with_connections(counted, instance.config.marks);
+        }
         let outdated: Vec<_> = instance.raises.iter().map(|(cause, count)| (cause.to_string(), count)).collect();
         Ok(metrics::native::render(format, &status, &around, &outdated))
     }

@@ -165,22 +165,9 @@ impl Instance {
         Ok(())
     }
 
-    /// Connections that conntrack holds, by uplink id.
-    pub fn connections(&mut self) -> Result<BTreeMap<u32, u64>> {
-        let (ours, mask) = self.counted_marks();
-        let by_mark = self.host.count_by_mark(ours, mask)?;
-        Ok(self.by_uplink(by_mark))
-    }
-
     /// The bit of our connections' marks, and the bits that tell them apart.
     pub fn counted_marks(&self) -> (u32, u32) {
         (self.config.marks.ours(), self.config.marks.id_mask())
-    }
-
-    /// Counts by mark as counts by uplink id.
-    pub fn by_uplink(&self, by_mark: BTreeMap<u32, u64>) -> BTreeMap<u32, u64> {
-        let marks = self.config.marks;
-        by_mark.into_iter().filter_map(|(mark, count)| Some((marks.uplink(mark)?, count))).collect()
     }
 
     /// Stops and leaves the host as it was.

@@ -72,7 +72,8 @@ pub struct Surroundings {
 pub struct Metrics {
     /// Where they are served.
     pub endpoint: Endpoint,
-    counting: Counting,
+    /// What `status` says of connections comes from it, too.
+    pub counting: Counting,
     started: SystemTime,
 }
 
@@ -82,8 +83,8 @@ impl Metrics {
         Self { endpoint, counting: Counting::default(), started: SystemTime::now() }
     }
 
-    /// Looks around, and has the connections whose mark has a bit of `ours` counted by their mark under `mask` if it is time to.
-    pub fn look(&self, teller: &Teller, flow_entries: Option<u32>, (ours, mask): (u32, u32)) -> Surroundings {
+    /// Looks around, and has connections counted by `marks`, see [`Counting::latest`], if it is time to.
+    pub fn look(&self, teller: &Teller, flow_entries: Option<u32>, marks: (u32, u32)) -> Surroundings {
         Surroundings {
             kernel: process::kernel(),
             process: Process::read(),
@@ -91,7 +92,7 @@ impl Metrics {
             events_lost: teller.lost(),
             conntrack: process::conntrack(),
             flow_entries: flow_entries.unwrap_or(0),
-            counted: self.counting.latest(ours, mask),
+            counted: self.counting.latest(marks),
         }
     }
 }

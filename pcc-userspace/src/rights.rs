@@ -2,6 +2,7 @@
 //! it starts can get no others.
 
 use anyhow::{Context as _, Result};
+use nix::unistd::{Gid, getgroups, setgroups};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities,
     set_no_new_privs,
@@ -11,13 +12,19 @@ use rustix::thread::{
 /// sockets; pings, ARP and neighbour discovery want `NET_RAW`; maps want `BPF`.
 pub const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW).union(CapabilitySet::BPF);
 
-/// Gives up all others, for this thread and those that it starts from now on.
+/// Gives up all others, for this thread and those that it starts from now on. It becomes a member of `group` before, so that the
+/// sockets that a reload makes can be given to that.
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn give_up() -> Result<()> {
+pub fn give_up(group: Option<Gid>) -> Result<()> {
     let give_up = || {
         let before = capabilities(None)?;
+        if let Some(group) = group
+            && before.effective.contains(CapabilitySet::SETGID)
+        {
+            join(group)?;
+        }
         // Without it a program that root runs has all rights of the bounding set; with it no more than this process, also
         // where we may not change that set.
         set_no_new_privs(true)?;
@@ -26,9 +33,18 @@ pub fn give_up() -> Result<()> {
                 remove_capability_from_bounding_set(right)?;
             }
         }
-        set_capabilities(None, kept(before))
+        Ok::<_, anyhow::Error>(set_capabilities(None, kept(before))?)
     };
     give_up().context("giving up rights that are not needed any more")
+}
+
+fn join(group: Gid) -> Result<()> {
+    let mut groups = getgroups()?;
+    if !groups.contains(&group) {
+        groups.push(group);
+        setgroups(&groups)?;
+    }
+    Ok(())
 }
 
 /// What is left of `sets`. Those who are not root and got their rights as ambient ones go on handing them down.

@@ -1,16 +1,17 @@
 //! One snapshot of a running instance, and its renderings.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Result;
+use pcc_ebpf::abi::MarkLayout;
 use serde::{Deserialize, Serialize};
 
 use crate::controller::Diagnosis;
 use crate::dataplane::DataPlane;
 use crate::host::Family;
 use crate::instance::Instance;
+use crate::metrics::counting::Counted;
 
 pub use fast_path::FastPathStatus;
 
@@ -34,6 +35,9 @@ pub struct Status {
     pub uplinks: Vec<UplinkStatus>,
     /// Rules in the order of the configuration.
     pub rules: Vec<rule::RuleStatus>,
+    /// Seconds since the `connections` of uplinks were counted; counting many takes long.
+    #[serde(default)]
+    pub connections_age_seconds: f64,
     /// Counters of the data path since it was loaded.
     pub counters: Vec<(String, u64)>,
 }
@@ -103,21 +107,20 @@ pub struct FamilyStatus {
 }
 
 impl Status {
-    /// Reads everything from `instance`. `health` says what is known of an uplink (by id) in a family.
-    pub fn read(instance: &mut Instance, health: impl Fn(u32, Family) -> Option<Diagnosis>) -> Result<Self> {
-        let connections = instance.connections()?;
-        Ok(Self { rules: rule::read(instance)?, ..Self::brief(instance, &connections, health)? })
-    }
-
-    /// The same but for rules, with `connections` by uplink id. It costs the same however many connections there are.
+    /// Reads everything from `instance` but how many connections there are, which are [counted](Self::with_connections) beside the
+    /// loop. `health` says what is known of an uplink (by id) in a family.
     ///
     /// # Errors
     /// The maps cannot be read.
-    pub fn brief(
-        instance: &Instance,
-        connections: &BTreeMap<u32, u64>,
-        health: impl Fn(u32, Family) -> Option<Diagnosis>,
-    ) -> Result<Self> {
+    pub fn read(instance: &Instance, health: impl Fn(u32, Family) -> Option<Diagnosis>) -> Result<Self> {
+        Ok(Self { rules: rule::read(instance)?, ..Self::brief(instance, health)? })
+    }
+
+    /// The same without rules.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn brief(instance: &Instance, health: impl Fn(u32, Family) -> Option<Diagnosis>) -> Result<Self> {
         let traffic: Vec<_> =
             instance.topology.uplinks.iter().map(|uplink| instance.plane.traffic(uplink.id)).collect::<Result<_>>()?;
         let begun: u64 = traffic.iter().map(|traffic| traffic.connections).sum();
@@ -150,7 +153,7 @@ impl Status {
                 ipv6: family(Family::V6, shares[1]),
                 share_seen: if begun == 0 { 0.0 } else { traffic.connections as f64 / begun as f64 },
                 connections_begun: traffic.connections,
-                connections: connections.get(&uplink.id).copied().unwrap_or(0),
+                connections: 0,
                 packets_out: traffic.packets_out,
                 packets_in: traffic.packets_in,
                 bytes_out: traffic.bytes_out,
@@ -167,8 +170,20 @@ impl Status {
             fast_path: FastPathStatus::read(instance),
             uplinks,
             rules: Vec::new(),
+            connections_age_seconds: 0.0,
             counters: counters(&instance.plane)?,
         })
+    }
+
+    /// With connections as they were `counted`; `layout` says whose a mark is.
+    #[must_use]
+    pub fn with_connections(mut self, counted: &Counted, layout: MarkLayout) -> Self {
+        for uplink in &mut self.uplinks {
+            let of = |(mark, count): (&u32, &u64)| (layout.uplink(*mark) == Some(uplink.id)).then_some(*count);
+            uplink.connections = counted.by_mark.iter().filter_map(of).sum();
+        }
+        self.connections_age_seconds = counted.age_seconds();
+        self
     }
 
     /// The families that uplinks had and lost are there too, as `health` knows them.
@@ -250,6 +265,7 @@ impl Status {
                 );
             }
         }
+        text += &age_line(self.connections_age_seconds);
         text + &rule::table(&self.rules) + &fast_path::lines(self) + &counter_line(&self.counters)
     }
 }
@@ -284,6 +300,11 @@ pub fn counter_line(counters: &[(String, u64)]) -> String {
     format!("\npackets: {}\n", if counters.is_empty() { "none yet".to_owned() } else { counters.join(", ") })
 }
 
+/// The line that says how old a count of connections is, if that is worth one.
+pub fn age_line(seconds: f64) -> String {
+    if seconds < 1.0 { String::new() } else { format!("connections were counted {seconds:.0} s ago\n") }
+}
+
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
@@ -303,6 +324,12 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_old_count_is_told() {
+        assert_eq!(age_line(0.99), "");
+        assert_eq!(age_line(12.3), "connections were counted 12 s ago\n");
+    }
 
     #[test]
     fn bytes_have_decimal_units() {

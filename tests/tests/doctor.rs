@@ -11,6 +11,7 @@ use pcc_ebpf::abi::ABI;
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::lab::process::binary;
+use tests::lab::tracked::track;
 use tests::lab::{Builder, Defaults, Lab, PATIENCE, eventually};
 
 const READY: Duration = Duration::from_secs(20);
@@ -479,18 +480,7 @@ fn a_conntrack_table_that_is_nearly_full() {
     let lab = lab();
     let most: usize =
         lab.router().sysctl("net/netfilter/nf_conntrack_max").expect("conntrack").parse().expect("a number");
-    let line = |at: usize| {
-        let (a, b, c) = (at >> 16 & 0xff, at >> 8 & 0xff, at & 0xff);
-        format!(
-            "-A -s 10.{a}.{b}.{c} -d 203.0.113.9 -r 203.0.113.9 -q 10.{a}.{b}.{c} -p udp --sport 1000 --dport 53 \
-                 --reply-port-src 53 --reply-port-dst 1000 -t 600 -u SEEN_REPLY\n"
-        )
-    };
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    let fill = |part: std::ops::Range<usize>| {
-        fs::write(file.path(), part.map(line).collect::<String>()).expect("writing");
-        lab.router().exec("conntrack", ["-R", &file.path().display().to_string()]);
-    };
+    let fill = |numbers| track(lab.router(), numbers, 0);
     fill(0..most * 70 / 100);
     doctor(&lab, &FLAGS).assert_found(&[]);
     fill(most * 70 / 100..most * 85 / 100);
@@ -524,4 +514,17 @@ fn without_rights_it_says_what_it_could_not_see() {
     lab.router().set_sysctls(&[("net/ipv4/conf/lan/forwarding", "0")]);
     let text = String::from_utf8_lossy(&run(&[]).stdout).into_owned();
     assert!(text.contains("problem[forwarding-off] lan") && text.contains("not seen: "), "{text}");
+}
+
+#[test]
+fn a_routeros_script_has_its_devices_and_tables_looked_at() {
+    let lab = healthy(Lab::builder().without_ipv6().defaults(Defaults::All));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../pcc-userspace/examples/dual-wan.rsc");
+    let flags = |map| ["--config", script, "--map", map];
+    let here = flags("ether1=wan1,cable=wan2,lan=lan");
+    doctor(&lab, &here).assert_found(&[]);
+    doctor(&lab, &flags("ether1=wan1,cable=wan9,lan=lan")).assert_found(&["device-missing wan9"]);
+    let output = lab.pcc_output(&[&["doctor"], &flags("ether1=wan1,lan=lan")[..]].concat());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("hint: "), "{output:?}");
+    assert_eq!(output.status.code(), Some(1), "an interface has no device: {output:?}");
 }

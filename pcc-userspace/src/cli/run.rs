@@ -92,7 +92,7 @@ async fn run_mirror(config: mirror::Config, flags: &Run, signals: Signals) -> Re
 /// What needs more rights than the loop. From now on those who ask are heard, if not answered yet.
 fn settle(paths: &Paths) -> Result<Door> {
     let door = Door::open(&paths.run)?;
-    rights::give_up()?;
+    rights::give_up(door.group())?;
     Ok(door)
 }
 

@@ -4,9 +4,14 @@
 //! who connects; a look at them here would come later, and know less. So whoever is connected may read. Changes are root's,
 //! by the user that the kernel names for the other end.
 
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use nix::unistd::{Gid, Group};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Request;
 use crate::problem::Problem;
@@ -26,6 +31,28 @@ pub fn group() -> Option<Gid> {
         .ok()
         .flatten()
         .map(|group| group.gid)
+}
+
+/// A socket at `path`, where nothing is yet, for root and `group`; the kernel lets `backlog` connections wait. It does not block.
+///
+/// # Errors
+/// There is something already, no folder, or no right to give it to the group.
+pub fn listen(path: &Path, group: Option<Gid>, backlog: i32) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let open = || -> io::Result<()> {
+        // Before it listens nobody gets in, whatever the mode of a new file.
+        let (owner, mode) = ownership(group);
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        if owner.is_some() {
+            chown(path, None, owner)?;
+        }
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        Ok(rustix::net::listen(&socket, backlog)?)
+    };
+    open().inspect_err(|_| drop(fs::remove_file(path)))?;
+    Ok(socket.into())
 }
 
 /// What user `uid`, who is connected, may ask.

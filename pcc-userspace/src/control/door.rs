@@ -4,7 +4,7 @@
 //! reach it.
 
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::unistd::Gid;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -56,25 +55,14 @@ impl Door {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?)?;
-            // Before it listens nobody gets in, whatever the mode of a new file.
-            let (owner, mode) = access::ownership(group);
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-            if owner.is_some() {
-                chown(&path, None, owner)?;
-            }
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
-            rustix::net::listen(&socket, BACKLOG)?;
-            Ok(Self { listener: socket.into(), group })
+            Ok(Self { listener: access::listen(&path, group, BACKLOG)?, group })
         };
         open().with_context(|| format!("listening at {}", path.display()))
     }
 
-    /// The group whose members may read, by its number.
-    pub fn group(&self) -> Option<u32> {
-        self.group.map(Gid::as_raw)
+    /// The group whose members may read.
+    pub const fn group(&self) -> Option<Gid> {
+        self.group
     }
 
     /// Answers there from now on: hands what is asked to `asked`, passes on what `teller` tells, and looks through the

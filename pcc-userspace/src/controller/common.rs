@@ -3,9 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use tokio::sync::oneshot;
 
+use super::refusal;
+use crate::control::Answer;
 use crate::events::{Kind, Teller};
 use crate::host::guard::Guard;
+use crate::metrics::counting::{Counted, Counting};
 use crate::problem::{self, Problem};
 
 /// Keeps connections alive while somebody flushes all rules, where the kernel can.
@@ -13,6 +17,23 @@ pub fn guard(table: &str) -> Option<Guard> {
     Guard::hold(table)
         .inspect_err(|error| tracing::warn!("connections will end where somebody flushes all rules: {error:#}"))
         .ok()
+}
+
+/// Answers with what `answer` makes of `status` and a fresh count of connections by `marks`, beside the loop.
+pub fn answer_counted<S: Send + 'static>(
+    counting: &Counting,
+    marks: (u32, u32),
+    status: Result<S>,
+    reply: oneshot::Sender<Answer>,
+    answer: impl FnOnce(S, &Counted) -> Answer + Send + 'static,
+) {
+    let tell = |answer| drop(reply.send(answer));
+    match status {
+        Ok(status) => counting.fresh(marks, move |counted| {
+            tell(counted.map_or_else(|error| refusal(&error), |counted| answer(status, &counted)));
+        }),
+        Err(error) => tell(refusal(&error)),
+    }
 }
 
 /// Tells what became of looking after our nftables table.

@@ -58,11 +58,10 @@ impl Conntrack {
     /// Counts the entries whose mark has a bit of `ours`, by their mark under `mask`.
     pub fn count_by_mark(&mut self, ours: u32, mask: u32) -> Result<BTreeMap<u32, u64>> {
         let query = NetfilterMessage::new(header(None), ConntrackMessage::Get(marked(ours, ours).to_vec()));
-        let marks: Vec<Mark> = self.netlink.dump(&query).context("listing connections")?;
         let mut counts = BTreeMap::new();
-        for Mark(mark) in marks {
-            *counts.entry(mark & mask).or_default() += 1;
-        }
+        self.netlink
+            .visit(&query, |Mark(mark)| *counts.entry(mark & mask).or_default() += 1)
+            .context("listing connections")?;
         Ok(counts)
     }
 

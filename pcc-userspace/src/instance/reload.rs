@@ -1,5 +1,7 @@
 //! Another configuration for an instance that runs.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use super::{Cause, Instance, weights};
@@ -65,9 +67,11 @@ impl Instance {
 
     /// Forgets the connections of ids that no uplink has.
     pub(super) fn forget_strangers(&mut self) -> Result<()> {
-        let ids = self.connections()?;
+        let (ours, mask) = self.counted_marks();
+        let marks = self.host.count_by_mark(ours, mask)?.into_keys();
         let is_known = |id: &u32| self.topology.uplinks.iter().any(|uplink| uplink.id == *id);
-        let strangers: Vec<u32> = ids.into_keys().filter(|id| !is_known(id)).collect();
+        let strangers: BTreeSet<u32> =
+            marks.filter_map(|mark| self.config.marks.uplink(mark)).filter(|id| !is_known(id)).collect();
         for id in strangers {
             let mut uplink = self.plane.uplink(id)?;
             uplink.generation = uplink.generation.wrapping_add(1);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +15,13 @@ use tokio::task::JoinHandle;
 
 use super::http;
 use crate::config::Listen;
-use crate::control::Asked;
+use crate::control::{self, Asked};
 use crate::problem::Problem;
+
+/// Scrapers that the kernel lets wait.
+const BACKLOG: i32 = 128;
+/// Lower ports want a right of their own (`net.ipv4.ip_unprivileged_port_start`).
+const FIRST_FREE: u16 = 1024;
 
 /// Where metrics are served, if anywhere. Dropping it ends that.
 #[derive(Debug, Default)]
@@ -133,15 +138,13 @@ impl Drop for Open {
     }
 }
 
-/// A socket at `path` for those who may use the control socket; one that nobody listens at any more gives way.
+/// A socket at `path` for those who may read at the control socket; one that nobody listens at any more gives way.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
         fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
+    UnixListener::from_std(control::listen(path, control::group(), BACKLOG)?)
 }
 
 fn refused(listen: &Listen, error: &io::Error) -> Problem {
@@ -156,6 +159,14 @@ fn refused(listen: &Listen, error: &io::Error) -> Problem {
         (io::ErrorKind::NotFound, Listen::Unix(path)) => {
             format!("make its folder: `mkdir -p {}`", path.parent().unwrap_or(path).display())
         }
+        (io::ErrorKind::PermissionDenied, Listen::Tcp(address)) if address.port() < FIRST_FREE => format!(
+            "a port below {FIRST_FREE} is for a start: `pcc run` has given up that right; start it again, or choose a port from \
+             {FIRST_FREE} on"
+        ),
+        (io::ErrorKind::PermissionDenied, Listen::Unix(path)) => format!(
+            "a controller that runs may write only where root may as the owner: `ls -ld {}`",
+            path.parent().unwrap_or(path).display()
+        ),
         _ => Listen::HINT.to_owned(),
     };
     Problem::new(format!("metrics cannot be served at `{listen}`: {error}"), hint)
@@ -165,6 +176,7 @@ fn refused(listen: &Listen, error: &io::Error) -> Problem {
 mod tests {
     use super::*;
     use std::net::{SocketAddr, TcpStream};
+    use std::os::unix::fs::MetadataExt as _;
 
     /// An address whose port was free a moment ago.
     fn free() -> SocketAddr {
@@ -192,6 +204,15 @@ mod tests {
         assert!(TcpStream::connect(address).is_err());
     }
 
+    #[test]
+    fn who_lacks_a_right_hears_which() {
+        let denied = io::ErrorKind::PermissionDenied.into();
+        let hint = |listen: Listen| refused(&listen, &denied).hint;
+        assert!(hint(Listen::Tcp(([127, 0, 0, 1], 443).into())).contains("given up that right"));
+        assert_eq!(hint(Listen::Tcp(([127, 0, 0, 1], 9199).into())), Listen::HINT);
+        assert!(hint(Listen::Unix("/home/somebody/metrics.sock".into())).contains("`ls -ld /home/somebody`"));
+    }
+
     #[tokio::test(flavor = "current_thread")]
     async fn a_socket_is_removed_at_the_end_and_an_abandoned_one_gives_way() {
         let folder = tempfile::tempdir().unwrap();
@@ -199,7 +220,9 @@ mod tests {
         let listen = Listen::Unix(path.clone());
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let endpoint = Endpoint::open(Some(&listen)).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        let (file, group) = (fs::metadata(&path).unwrap(), control::group());
+        assert_eq!(file.mode() & 0o777, if group.is_some() { 0o660 } else { 0o600 });
+        assert!(group.is_none_or(|group| group.as_raw() == file.gid()));
         assert!(Endpoint::open(Some(&listen)).unwrap_err().hint.starts_with("another program"));
         drop(endpoint);
         assert!(!path.exists());

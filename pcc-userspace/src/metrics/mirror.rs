@@ -7,7 +7,7 @@ use super::text::{Column, Exposition, Family, Value};
 use super::{Format, Surroundings};
 use crate::mirror::status::{InterfaceStatus, Status};
 
-/// Writes `status`, taken by [`Status::brief`].
+/// Writes `status`, taken by [`Status::read`].
 pub fn render(format: Format, status: &Status, around: &Surroundings) -> String {
     let mut out = Exposition::new(format);
     let labels = vec![

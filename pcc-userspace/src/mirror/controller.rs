@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::Config;
@@ -15,7 +15,9 @@ use super::routes::{self, Egress, Method, Watch, WatchKey};
 use super::status::Status;
 use crate::config::Configuration;
 use crate::control::{Answer, Door, Request};
-use crate::controller::common::{Trial, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back};
+use crate::controller::common::{
+    Trial, answer_counted, guard, other_kind, tell_reloaded, tell_repaired, tell_rolled_back,
+};
 use crate::controller::{Event, RESYNC, Reread, Signals, Sources, is_ruleset, next, refusal, settle};
 use crate::dataplane;
 use crate::events::{Kind, Teller};
@@ -89,6 +91,7 @@ pub async fn run(
                 }
             }
             Event::Due => controller.tick(),
+            Event::Asked(Request::Status, reply) => controller.status(reply),
             Event::Asked(request, reply) => {
                 let answer = controller.answer(&request, reread).unwrap_or_else(|error| refusal(&error));
                 let _ = reply.send(answer);
@@ -150,12 +153,17 @@ impl Controller {
         }
     }
 
+    fn status(&self, reply: oneshot::Sender<Answer>) {
+        let Self { instance, watching, metrics, .. } = self;
+        let status = Status::read(instance, |key| watching.state(key));
+        let (field, names) = (instance.blueprint.fields.connection, instance.blueprint.names.connection.clone());
+        answer_counted(&metrics.counting, instance.counted_marks(), status, reply, move |status, counted| {
+            Answer::Mirror(Box::new(status.with_connections(counted, field, &names)))
+        });
+    }
+
     fn answer(&mut self, request: &Request, reread: Reread<'_>) -> Result<Answer> {
         match request {
-            Request::Status => {
-                let Self { instance, watching, .. } = self;
-                Ok(Answer::Mirror(Box::new(Status::read(instance, |key| watching.state(key))?)))
-            }
             Request::Verify { .. } => {
                 let hint = "`pcc flows` shows where its connections go";
                 Err(Problem::new("a RouterOS configuration has no weights to compare with", hint).into())
@@ -173,8 +181,8 @@ impl Controller {
                 self.trial.confirm()?;
                 Ok(Answer::Done { warnings: Vec::new() })
             }
-            // The socket serves them by itself.
-            Request::Events | Request::Flows(_) => Ok(Answer::Done { warnings: Vec::new() }),
+            // They are answered beside the loop.
+            Request::Status | Request::Events | Request::Flows(_) => Ok(Answer::Done { warnings: Vec::new() }),
         }
     }
 
@@ -182,9 +190,11 @@ impl Controller {
         let Self { instance, watching, metrics, .. } = self;
         let entries = dataplane::pinned_flow_entries(&instance.paths.pins);
         let around = metrics.look(&self.teller, entries, instance.counted_marks());
-        let counted = around.counted.as_ref().map(|counted| counted.by_mark.clone());
-        let connections = instance.by_name(counted.unwrap_or_default());
-        let status = Status::brief(instance, connections, |key| watching.state(key))?;
+        let mut status = Status::read(instance, |key| watching.state(key))?;
+        if let Some(counted) = &around.counted {
+            let (fields, names) = (&instance.blueprint.fields, &instance.blueprint.names);
+            status = status.with_connections(counted, fields.connection, &names.connection);
+        }
         Ok(metrics::mirror::render(format, &status, &around))
     }
 

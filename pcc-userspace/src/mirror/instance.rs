@@ -1,6 +1,6 @@
 //! One running RouterOS configuration: start, reconcile, stop. Synchronous; [`super::controller`] says when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 
@@ -204,23 +204,9 @@ impl Instance {
         self.blueprint.watched(&self.observed, &self.down)
     }
 
-    /// Connections that conntrack holds, by connection mark; without a mark under the empty name.
-    pub fn connections(&mut self) -> Result<BTreeMap<String, u64>> {
-        let (ours, mask) = self.counted_marks();
-        let by_mark = self.host.count_by_mark(ours, mask)?;
-        Ok(self.by_name(by_mark))
-    }
-
     /// The bit of our connections' marks, and the bits that tell them apart.
     pub fn counted_marks(&self) -> (u32, u32) {
         (self.blueprint.fields.ours(), self.blueprint.fields.connection.mask())
-    }
-
-    /// Counts by mark as counts by the name of the connection mark.
-    pub fn by_name(&self, by_mark: BTreeMap<u32, u64>) -> BTreeMap<String, u64> {
-        let connection = self.blueprint.fields.connection;
-        let name = |mark| self.blueprint.names.connection.name(connection.get(mark)).unwrap_or_default();
-        by_mark.into_iter().map(|(mark, count)| (name(mark).to_owned(), count)).collect()
     }
 
     /// Stops and leaves the host as it was.

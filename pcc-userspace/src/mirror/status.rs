@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use pcc_ebpf::abi::Field;
 use serde::{Deserialize, Serialize};
 
 use super::instance::Instance;
+use super::names::Numbers;
 use super::routes::{self, WatchKey};
 use crate::host::PROTOCOL;
-use crate::status::{bytes, counters};
+use crate::metrics::counting::Counted;
+use crate::status::{age_line, bytes, counters};
 
 /// A running configuration at one moment. This is what `pcc status --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +35,9 @@ pub struct Status {
     pub routes: Vec<RouteStatus>,
     /// Connections by connection mark; those without one under the empty name.
     pub connections: BTreeMap<String, u64>,
+    /// Seconds since they were counted; counting many takes long.
+    #[serde(default)]
+    pub connections_age_seconds: f64,
     /// Counters of the data path since it was loaded.
     pub counters: Vec<(String, u64)>,
 }
@@ -74,21 +80,12 @@ pub struct RouteStatus {
 }
 
 impl Status {
-    /// Reads everything from `instance`. `state` says what is known about a watch.
-    pub fn read(instance: &mut Instance, state: impl Fn(&WatchKey) -> Option<String>) -> Result<Self> {
-        let connections = instance.connections()?;
-        Self::brief(instance, connections, state)
-    }
-
-    /// The same with `connections` that were counted before. It costs the same however many connections there are.
+    /// Reads everything from `instance` but connections, which are [counted](Self::with_connections) beside the loop. `state` says
+    /// what is known about a watch.
     ///
     /// # Errors
     /// The maps cannot be read.
-    pub fn brief(
-        instance: &Instance,
-        connections: BTreeMap<String, u64>,
-        state: impl Fn(&WatchKey) -> Option<String>,
-    ) -> Result<Self> {
+    pub fn read(instance: &Instance, state: impl Fn(&WatchKey) -> Option<String>) -> Result<Self> {
         let mut interfaces = Vec::new();
         for device in instance.blueprint.devices.iter() {
             let traffic = instance.plane.traffic(device.number)?;
@@ -123,9 +120,21 @@ impl Status {
             interfaces,
             watches: watches.collect(),
             routes: routes.collect(),
-            connections,
+            connections: BTreeMap::new(),
+            connections_age_seconds: 0.0,
             counters: counters(&instance.plane)?,
         })
+    }
+
+    /// With connections as they were `counted`, by the name that `names` has for the connection mark in its `field`.
+    #[must_use]
+    pub fn with_connections(mut self, counted: &Counted, field: Field, names: &Numbers) -> Self {
+        for (mark, count) in &counted.by_mark {
+            let name = names.name(field.get(*mark)).unwrap_or_default();
+            *self.connections.entry(name.to_owned()).or_default() += count;
+        }
+        self.connections_age_seconds = counted.age_seconds();
+        self
     }
 
     /// The table that `pcc status` prints.
@@ -140,6 +149,7 @@ impl Status {
         for (mark, count) in &self.connections {
             let _ = writeln!(text, "{:<24} {count:>11}", if mark.is_empty() { "no-mark" } else { mark });
         }
+        text += &age_line(self.connections_age_seconds);
         let _ = writeln!(text, "\n{:<16} route", "table");
         for RouteStatus { table, route } in &self.routes {
             let _ = writeln!(text, "{table:<16} {route}");

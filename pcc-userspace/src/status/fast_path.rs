@@ -103,6 +103,7 @@ mod tests {
             },
             uplinks: vec![uplink("wan1", 7), uplink("wan2", 0)],
             rules: Vec::new(),
+            connections_age_seconds: 0.0,
             counters: Vec::new(),
         }
     }

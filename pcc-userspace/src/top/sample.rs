@@ -44,6 +44,7 @@ pub fn mirror(at: u64, bytes: u64) -> Record {
             route: "default via 192.0.2.1 dev eth0".into(),
         }],
         connections: [(String::new(), 4), ("ISP1_conn".into(), 120)].into(),
+        connections_age_seconds: 0.0,
         counters: Vec::new(),
     };
     Record { at, what: What::Mirror(Box::new(status)) }

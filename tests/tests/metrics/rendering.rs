@@ -70,6 +70,7 @@ fn status(names: &[String; 2], states: [Option<&str>; 2]) -> Status {
         },
         uplinks: (1..).zip(names).map(uplink).collect(),
         rules: Vec::new(),
+        connections_age_seconds: 0.0,
         counters: vec![("cache_hit".into(), 11), ("cache_miss".into(), 12)],
     }
 }
@@ -172,6 +173,7 @@ proptest! {
             watches: vec![mirrored::WatchStatus { target: one.clone(), state: "down: silent".into() }],
             routes: vec![mirrored::RouteStatus { table: one.clone(), route: "default".into() }],
             connections: [(one.clone(), 5)].into(),
+            connections_age_seconds: 0.0,
             counters: vec![("walked".into(), 6)],
         };
         let text = mirror::render(Format::OpenMetrics, &status, &around(counted));

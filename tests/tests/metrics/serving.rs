@@ -68,6 +68,11 @@ fn metrics_are_served_where_the_configuration_says_and_nowhere_else() {
     assert!(said.contains("metrics cannot be served at `127.0.0.1:9200`") && said.contains("ss -ltnp"), "{said}");
     assert_eq!(get(client, outside(), "GET", "/metrics", "").unwrap().status, 200, "what ran goes on");
     drop(taken);
+    // The right to that is gone since the start.
+    let said = reload(&lab, &settings, "127.0.0.1:443").unwrap_err();
+    assert!(said.contains("metrics cannot be served at `127.0.0.1:443`"), "{said}");
+    assert!(said.contains("hint: a port below 1024 is for a start"), "{said}");
+    assert_eq!(get(client, outside(), "GET", "/metrics", "").unwrap().status, 200, "what ran goes on");
 
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("metrics.sock");
