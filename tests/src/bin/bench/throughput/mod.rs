@@ -39,10 +39,13 @@ use stand::{Room, Stand};
 pub struct Options {
     /// At most three minutes: 64-byte frames of 1,000 flows, new connections, one TCP stream.
     ///
-    /// Without it everything is measured, which takes about half an hour.
+    /// Without it everything is measured, which takes some three quarters of an hour.
     #[arg(long)]
     quick: bool,
-    /// Rounds, each of which measures every candidate once; 3 with `--quick`, else 5.
+    /// Only what the goals are judged by, which takes about a quarter of an hour.
+    #[arg(long, conflicts_with_all = ["quick", "only", "case"])]
+    goals: bool,
+    /// Rounds, each of which measures every candidate once; 3 with `--quick` and `--goals`, else 5.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20))]
     rounds: Option<u32>,
     /// Only these candidates, separated by commas; the generator alone is always measured.
@@ -86,13 +89,17 @@ pub fn run(options: &Options) -> bool {
 
 fn perform(options: &Options) -> Result<bool> {
     let earlier = options.baseline.as_deref().map(read).transpose()?;
-    let mut plan =
-        if options.quick { Plan::quick(options.rounds.unwrap_or(3)) } else { Plan::full(options.rounds.unwrap_or(5)) };
+    let mut plan = match options {
+        Options { quick: true, rounds, .. } => Plan::quick(rounds.unwrap_or(3)),
+        Options { goals: true, rounds, .. } => Plan::full(rounds.unwrap_or(3)).only(&goals::CASES),
+        Options { rounds, .. } => Plan::full(rounds.unwrap_or(5)),
+    };
     if let Some(text) = &options.case {
         plan.cases.retain(|(case, _)| case.to_string().contains(text.as_str()));
         ensure!(!plan.cases.is_empty(), "no case has a name with `{text}`");
     }
-    let wanted = |it: &Candidate| options.only.is_empty() || *it == Candidate::Generator || options.only.contains(it);
+    let only = if options.goals { &goals::CANDIDATES[..] } else { &options.only };
+    let wanted = |it: &Candidate| only.is_empty() || *it == Candidate::Generator || only.contains(it);
     let candidates: Vec<_> = Candidate::ALL.into_iter().filter(wanted).collect();
     let report = measure(&plan, &candidates)?;
     let goals = goals::judge(&report);

@@ -47,6 +47,12 @@ impl Plan {
         }
         Self { rounds, cases, time: Duration::from_millis(600), new: 50_000, is_large: true }
     }
+
+    /// Of all of these only `cases`.
+    pub fn only(mut self, cases: &[Case]) -> Self {
+        self.cases.retain(|(case, _)| cases.contains(case));
+        self
+    }
 }
 
 /// `items` as they take their turns in round `round`: another one begins each time.
