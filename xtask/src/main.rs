@@ -79,7 +79,7 @@ enum Command {
         #[arg(long)]
         test: bool,
     },
-    /// Draws `pcc top` in a lab with real traffic, for README: `pcc-userspace/dist/top.svg`
+    /// Draws `pcc top` in a lab with real traffic, for README: `pcc-userspace/docs/top.svg`
     Picture,
     /// Boots Debian's stock 6.1 kernel in an emulated machine and runs the lab there
     Vm(vm::Arguments),
