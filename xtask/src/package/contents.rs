@@ -23,7 +23,7 @@ struct File {
 }
 
 /// Where the program is below the prefix.
-pub const PROGRAM: &str = "sbin/pcc";
+pub const PROGRAM: &str = "bin/pcc";
 /// Where the documentation is.
 pub const DOCUMENTATION: &str = "share/doc/pcc";
 

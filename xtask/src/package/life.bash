@@ -228,7 +228,7 @@ systemctl daemon-reload
 systemd-sysusers
 mkdir -p /etc/pcc && cp /tmp/sound.toml /etc/pcc/pcc.toml
 expect "it starts" systemctl start pcc
-expect "from where it was unpacked" is "$(readlink "/proc/$(pid)/exe")" /usr/local/sbin/pcc
+expect "from where it was unpacked" is "$(readlink "/proc/$(pid)/exe")" /usr/local/bin/pcc
 expect "new connections take both uplinks" only "isp1 isp2"
 expect "it stops" systemctl stop pcc
 expect "the host is as before" same_host
