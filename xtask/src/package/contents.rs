@@ -41,8 +41,9 @@ const DOCUMENTS: [&str; 4] = ["CHANGELOG.md", "LICENSE", "LICENSE-MIT", "LICENSE
 const PAGES: [(&str, &str); 2] = [("README.md", "README.md"), ("pcc-userspace/docs/migration.md", "docs/migration.md")];
 
 impl Contents {
-    /// Collects the files of the workspace, and what `program`, which runs here, says of itself.
-    pub fn collect(program: &Path) -> Result<Self> {
+    /// Collects the files of the workspace, and what `program`, which runs here, says of itself. Files come and go in
+    /// `folder`.
+    pub fn collect(folder: &Path, program: &Path) -> Result<Self> {
         let mut contents = Self::of_workspace()?;
         contents.add_file(PROGRAM.into(), 0o755, program)?;
         for (shell, path) in COMPLETIONS {
@@ -50,7 +51,7 @@ impl Contents {
             let text = shell::output(command.args(["completions", shell]));
             contents.add(path.into(), 0o644, text.with_context(|| format!("`pcc completions {shell}` failed"))?.into());
         }
-        let pages = shell::workspace().join("target/package/man");
+        let pages = folder.join("man");
         fs::create_dir(&pages).with_context(|| format!("creating {}", pages.display()))?;
         shell::run_quietly(Command::new(program).arg("man").arg(&pages))?;
         for page in files_in(&pages)? {

@@ -22,8 +22,15 @@ const SCRIPTS: [(&str, &str); 3] = [
     ("postrm", include_str!("debian/postrm")),
 ];
 
-/// Makes the package in `folder`; `revision` counts packages of the same version.
-pub fn package(folder: &Path, architecture: &Architecture, contents: &Contents, revision: u32) -> Result<PathBuf> {
+/// Makes the package in `folder`; `revision` counts packages of the same version, `effort` is that of the
+/// compression.
+pub fn package(
+    folder: &Path,
+    architecture: &Architecture,
+    contents: &Contents,
+    revision: u32,
+    effort: u32,
+) -> Result<PathBuf> {
     let version = format!("{VERSION}-{revision}");
     let name = format!("pcc_{version}_{}", architecture.debian);
     let tree = folder.join(&name);
@@ -60,11 +67,20 @@ pub fn package(folder: &Path, architecture: &Architecture, contents: &Contents, 
         sed -i \"s/@SIZE@/$(du --summarize --apparent-size --block-size=1K --exclude=DEBIAN . | cut -f1)/\" DEBIAN/control
         find etc usr -type f -print0 | sort -z | xargs -0 md5sum > DEBIAN/md5sums
         cd ..
-        dpkg-deb --root-owner-group --build {name} .
+        dpkg-deb --root-owner-group -z{effort} --build {name} .
         rm -r {name}"
     );
     sh(folder, &script)?;
     Ok(folder.join(format!("{name}.deb")))
+}
+
+/// Lets lintian look at a package.
+pub fn lint(package: &Path) -> Result<()> {
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--fail-on", "error,warning"]);
+    // Those of Debian itself, which wants a bug that asked for the package.
+    lintian.args(["--suppress-tags", "initial-upload-closes-no-bugs,no-homepage-field"]);
+    shell::run_quietly(lintian.arg(package))
 }
 
 /// Where Debian's zsh looks is not where others do.
@@ -106,7 +122,7 @@ mod tests {
     #[test]
     fn completions_of_zsh_are_where_debian_has_them() {
         assert_eq!(place(Path::new("share/zsh/site-functions/_pcc")), Path::new("share/zsh/vendor-completions/_pcc"));
-        assert_eq!(place(Path::new("sbin/pcc")), Path::new("sbin/pcc"));
+        assert_eq!(place(Path::new("bin/pcc")), Path::new("bin/pcc"));
     }
 
     #[test]
