@@ -47,7 +47,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Checks format, lints and the kernel object, then runs all tests, then `vm` and the test of packages
+    /// Checks format, lints and the kernel object, then runs all tests, then `vm`
     Test {
         /// Runs only the tests whose name contains TEXT, without the checks before them
         #[arg(long, value_name = "TEXT")]

@@ -43,12 +43,6 @@ struct Architecture {
     emulator: Option<&'static str>,
 }
 
-/// The life of a package, in the order in which its parts can come.
-const LIFE: &str = "install start reload upgrade crash stop remove tarball";
-
-/// As `xz` has it.
-const EFFORT: u32 = 6;
-
 /// The command.
 pub fn package(with_test: bool) -> Result<()> {
     setup::ensure(if with_test { setup::Scope::Everything } else { setup::Scope::Package })?;
@@ -60,7 +54,7 @@ pub fn package(with_test: bool) -> Result<()> {
     let mut made = Vec::new();
     for (architecture, program) in [(&X86_64, &native), (&ARM64, &foreign)] {
         let contents = contents.with_program(program)?;
-        let package = debian::package(&folder, architecture, &contents, 1, EFFORT)?;
+        let package = debian::package(&folder, architecture, &contents, 1)?;
         if with_test {
             debian::lint(&package)?;
         }
@@ -74,8 +68,8 @@ pub fn package(with_test: bool) -> Result<()> {
     }
     // Those for the machine, and a newer one.
     made.truncate(2);
-    made.push(debian::package(&empty("target/package/newer")?, &X86_64, &contents, 2, EFFORT)?);
-    machine::live(&made, LIFE)
+    made.push(debian::package(&empty("target/package/newer")?, &X86_64, &contents, 2)?);
+    machine::live(&made)
 }
 
 /// A folder of the workspace, without what was in it.

@@ -22,15 +22,8 @@ const SCRIPTS: [(&str, &str); 3] = [
     ("postrm", include_str!("debian/postrm")),
 ];
 
-/// Makes the package in `folder`; `revision` counts packages of the same version, `effort` is that of the
-/// compression.
-pub fn package(
-    folder: &Path,
-    architecture: &Architecture,
-    contents: &Contents,
-    revision: u32,
-    effort: u32,
-) -> Result<PathBuf> {
+/// Makes the package in `folder`; `revision` counts packages of the same version.
+pub fn package(folder: &Path, architecture: &Architecture, contents: &Contents, revision: u32) -> Result<PathBuf> {
     let version = format!("{VERSION}-{revision}");
     let name = format!("pcc_{version}_{}", architecture.debian);
     let tree = folder.join(&name);
@@ -67,7 +60,7 @@ pub fn package(
         sed -i \"s/@SIZE@/$(du --summarize --apparent-size --block-size=1K --exclude=DEBIAN . | cut -f1)/\" DEBIAN/control
         find etc usr -type f -print0 | sort -z | xargs -0 md5sum > DEBIAN/md5sums
         cd ..
-        dpkg-deb --root-owner-group -z{effort} --build {name} .
+        dpkg-deb --root-owner-group --build {name} .
         rm -r {name}"
     );
     sh(folder, &script)?;

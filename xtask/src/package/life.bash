@@ -1,6 +1,5 @@
 # The life of a package, as an administrator has it: installed, configured, started, upgraded under live connections,
-# stopped, removed; the arguments name the parts. Namespaces play a client and two providers. Nothing stops at a failure:
-# what comes next may say more.
+# stopped, removed. Namespaces play a client and two providers. Nothing stops at a failure: what comes next may say more.
 cd /payload
 failed=0
 
@@ -254,7 +253,7 @@ files >/tmp/files
 host >/tmp/host
 older=$(ls /payload/pcc_*-1_amd64.deb) newer=$(ls /payload/pcc_*-2_amd64.deb)
 
-for name in "$@"; do
+for name in install start reload upgrade crash stop remove tarball; do
     part "$name"
     "life_$name"
 done

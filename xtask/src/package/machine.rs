@@ -39,14 +39,14 @@ const UNWANTED: [&str; 8] = [
     "systemd-timesyncd.service",
 ];
 
-/// Lets `packages`, which are for the machine, go through `parts` of their life.
-pub fn live(packages: &[PathBuf], parts: &str) -> Result<()> {
+/// Lets `packages`, which are for the machine, go through their life.
+pub fn live(packages: &[PathBuf]) -> Result<()> {
     let cache = shell::workspace().join("target/vm");
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let kernel = vm::kernel(&cache)?;
     let disk = disk(&cache, &kernel)?;
     let initramfs = cache.join("package.cpio");
-    write_initramfs(&initramfs, &kernel, packages, parts)?;
+    write_initramfs(&initramfs, &kernel, packages)?;
     // What takes a second elsewhere may take a minute where each instruction is translated.
     let mut options = String::from(" systemd.default_timeout_start_sec=600");
     options.extend(UNWANTED.iter().map(|unit| format!(" systemd.mask={unit}")));
@@ -114,7 +114,7 @@ fn digest(packages: &[&str]) -> u64 {
 }
 
 /// What finds the disk, hands `files` over, and leaves the rest to systemd.
-fn write_initramfs(file: &Path, kernel: &Kernel, files: &[PathBuf], parts: &str) -> Result<()> {
+fn write_initramfs(file: &Path, kernel: &Kernel, files: &[PathBuf]) -> Result<()> {
     let mut archive = Initramfs::create(file)?;
     for (name, to) in [("busybox", "busybox"), ("kmod", "insmod")] {
         let program = shell::find(name).with_context(|| format!("`{name}` is not in PATH"))?;
@@ -134,7 +134,7 @@ fn write_initramfs(file: &Path, kernel: &Kernel, files: &[PathBuf], parts: &str)
         Path::new("/payload/life.service"),
         &format!(
             "[Service]\n\
-             ExecStart=/bin/bash -c '/bin/bash /payload/life.bash {parts}; echo \"{}$?\"; systemctl --force --force poweroff'\n\
+             ExecStart=/bin/bash -c '/bin/bash /payload/life.bash; echo \"{}$?\"; systemctl --force --force poweroff'\n\
              StandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\n",
             vm::EXIT
         ),
