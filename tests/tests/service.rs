@@ -245,7 +245,7 @@ fn the_unit_is_valid_and_little_exposed() {
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("pcc.service");
     let program = tests::lab::process::binary();
-    fs::write(&unit, fs::read_to_string(UNIT).unwrap().replace("/usr/sbin/pcc", program.to_str().unwrap())).unwrap();
+    fs::write(&unit, fs::read_to_string(UNIT).unwrap().replace("=pcc ", &format!("={} ", program.display()))).unwrap();
     assert_eq!(analyze(&["verify", "--man=no"], &unit), "");
 }
 

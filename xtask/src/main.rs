@@ -47,7 +47,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Checks format, lints and the kernel object, then runs all tests, then `vm` and the test of packages
+    /// Checks format, lints and the kernel object, then runs all tests, then `vm`
     Test {
         /// Runs only the tests whose name contains TEXT, without the checks before them
         #[arg(long, value_name = "TEXT")]
@@ -79,7 +79,7 @@ enum Command {
         #[arg(long)]
         test: bool,
     },
-    /// Draws `pcc top` in a lab with real traffic, for README: `pcc-userspace/dist/top.svg`
+    /// Draws `pcc top` in a lab with real traffic, for README: `pcc-userspace/docs/top.svg`
     Picture,
     /// Boots Debian's stock 6.1 kernel in an emulated machine and runs the lab there
     Vm(vm::Arguments),

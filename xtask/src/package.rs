@@ -46,29 +46,38 @@ struct Architecture {
 /// The command.
 pub fn package(with_test: bool) -> Result<()> {
     setup::ensure(if with_test { setup::Scope::Everything } else { setup::Scope::Package })?;
-    let folder = folder()?;
+    let folder = empty("target/package")?;
     let native = build::shipped_pcc(X86_64.target)?;
     let foreign = build::shipped_pcc(ARM64.target)?;
     started::same_answers(&native, &foreign)?;
-    let contents = Contents::collect(&native)?;
+    let contents = Contents::collect(&folder, &native)?;
     let mut made = Vec::new();
     for (architecture, program) in [(&X86_64, &native), (&ARM64, &foreign)] {
         let contents = contents.with_program(program)?;
-        made.push(debian::package(&folder, architecture, &contents, 1)?);
-        made.push(tarball::tarball(&folder, architecture, &contents)?);
+        let package = debian::package(&folder, architecture, &contents, 1)?;
+        if with_test {
+            debian::lint(&package)?;
+        }
+        made.extend([package, tarball::tarball(&folder, architecture, &contents)?]);
     }
     for file in &made {
         println!("{}", file.display());
     }
-    if with_test { machine::test(&folder, &contents, &made) } else { Ok(()) }
+    if !with_test {
+        return Ok(());
+    }
+    // Those for the machine, and a newer one.
+    made.truncate(2);
+    made.push(debian::package(&empty("target/package/newer")?, &X86_64, &contents, 2)?);
+    machine::live(&made)
 }
 
-/// An empty `target/package`.
-fn folder() -> Result<PathBuf> {
+/// A folder of the workspace, without what was in it.
+fn empty(path: &str) -> Result<PathBuf> {
     if cfg!(not(target_arch = "x86_64")) {
         bail!("packages are made on x86_64: their man pages are printed by the program that is in them");
     }
-    let folder = shell::workspace().join("target/package");
+    let folder = shell::workspace().join(path);
     match fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("emptying {}", folder.display()));

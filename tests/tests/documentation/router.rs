@@ -24,9 +24,9 @@ const MOUNTS: &str = r#"
         mount -t tmpfs tmpfs "$1"
         ln -s "$2/below$1"/* "$1"
     }
-    cover /usr/sbin "$1"
+    cover /usr/local/bin "$1"
     cover /var/lib "$1"
-    rm -f /usr/sbin/pcc /var/lib/pcc
+    rm -f /usr/local/bin/pcc /var/lib/pcc
     cp -a /etc "$1/etc"
     mount --bind "$1/etc" /etc
     mount -t tmpfs tmpfs /run

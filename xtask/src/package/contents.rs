@@ -23,7 +23,7 @@ struct File {
 }
 
 /// Where the program is below the prefix.
-pub const PROGRAM: &str = "sbin/pcc";
+pub const PROGRAM: &str = "bin/pcc";
 /// Where the documentation is.
 pub const DOCUMENTATION: &str = "share/doc/pcc";
 
@@ -35,32 +35,23 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Files of the workspace that stand beside the documentation of the program.
-const DOCUMENTS: [&str; 5] = ["README.md", "CHANGELOG.md", "LICENSE", "LICENSE-MIT", "LICENSE-GPL-2.0"];
+const DOCUMENTS: [&str; 4] = ["CHANGELOG.md", "LICENSE", "LICENSE-MIT", "LICENSE-GPL-2.0"];
+
+/// Its pages, which refer to other files, and their places there.
+const PAGES: [(&str, &str); 2] = [("README.md", "README.md"), ("pcc-userspace/docs/migration.md", "docs/migration.md")];
 
 impl Contents {
-    /// Collects the files of the workspace, and what `program`, which runs here, says of itself.
-    pub fn collect(program: &Path) -> Result<Self> {
-        let mut contents = Self { files: Vec::new() };
+    /// Collects the files of the workspace, and what `program`, which runs here, says of itself. Files come and go in
+    /// `folder`.
+    pub fn collect(folder: &Path, program: &Path) -> Result<Self> {
+        let mut contents = Self::of_workspace()?;
         contents.add_file(PROGRAM.into(), 0o755, program)?;
-        let root = shell::workspace();
-        for document in DOCUMENTS {
-            contents.add_file(Path::new(DOCUMENTATION).join(document), 0o644, &root.join(document))?;
-        }
-        let userspace = root.join("pcc-userspace");
-        for folder in ["docs", "examples"] {
-            for file in files_in(&userspace.join(folder))? {
-                contents.add_file(Path::new(DOCUMENTATION).join(folder).join(name(&file)?), 0o644, &file)?;
-            }
-        }
-        for file in files_in(&userspace.join("dist"))? {
-            contents.add_file(place(&name(&file)?), 0o644, &file)?;
-        }
         for (shell, path) in COMPLETIONS {
             let mut command = Command::new(program);
             let text = shell::output(command.args(["completions", shell]));
             contents.add(path.into(), 0o644, text.with_context(|| format!("`pcc completions {shell}` failed"))?.into());
         }
-        let pages = root.join("target/package/man");
+        let pages = folder.join("man");
         fs::create_dir(&pages).with_context(|| format!("creating {}", pages.display()))?;
         shell::run_quietly(Command::new(program).arg("man").arg(&pages))?;
         for page in files_in(&pages)? {
@@ -68,6 +59,27 @@ impl Contents {
         }
         fs::remove_dir_all(&pages)?;
         contents.add(Path::new(DOCUMENTATION).join("dependencies.txt"), 0o644, dependencies()?.into());
+        Ok(contents)
+    }
+
+    fn of_workspace() -> Result<Self> {
+        let mut contents = Self { files: Vec::new() };
+        let root = shell::workspace();
+        for document in DOCUMENTS {
+            contents.add_file(Path::new(DOCUMENTATION).join(document), 0o644, &root.join(document))?;
+        }
+        for (page, place) in PAGES {
+            let file = root.join(page);
+            let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+            contents.add(Path::new(DOCUMENTATION).join(place), 0o644, installed(&text).into());
+        }
+        let userspace = root.join("pcc-userspace");
+        for file in files_in(&userspace.join("examples"))? {
+            contents.add_file(Path::new(DOCUMENTATION).join("examples").join(name(&file)?), 0o644, &file)?;
+        }
+        for file in files_in(&userspace.join("dist"))? {
+            contents.add_file(place(&name(&file)?), 0o644, &file)?;
+        }
         Ok(contents)
     }
 
@@ -118,6 +130,20 @@ fn place(name: &str) -> PathBuf {
     }
 }
 
+/// A page with links to where the files are once installed, and without pictures, which stay in the sources.
+fn installed(page: &str) -> String {
+    let lines: Vec<&str> = page.lines().filter(|line| !line.starts_with("![")).collect();
+    let text = lines.join("\n") + "\n";
+    [
+        ("pcc-userspace/dist/pcc.service", "../../../lib/systemd/system/pcc.service"),
+        ("pcc-userspace/dist/", "../../pcc/"),
+        ("pcc-userspace/", ""),
+        ("../../README.md", "../README.md"),
+    ]
+    .iter()
+    .fold(text, |text, (from, to)| text.replace(&format!("]({from}"), &format!("]({to}")))
+}
+
 /// In the order of their names.
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
@@ -153,6 +179,27 @@ mod tests {
     fn what_has_no_place_of_its_own_is_shared_data() {
         assert_eq!(place("pcc.service"), Path::new("lib/systemd/system/pcc.service"));
         assert_eq!(place("alerts.yml"), Path::new("share/pcc/alerts.yml"));
+    }
+
+    #[test]
+    fn links_lead_to_installed_files() {
+        let contents = Contents::of_workspace().expect("the workspace is there");
+        let mut count = 0;
+        for page in contents.files.iter().filter(|file| file.path.extension().is_some_and(|it| it == "md")) {
+            let text = String::from_utf8_lossy(&page.bytes);
+            for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                if link.starts_with('#') || link.starts_with("https://") {
+                    continue;
+                }
+                let mut path = page.path.parent().expect("it is in a folder").to_owned();
+                for word in link.split('/') {
+                    if word == ".." { assert!(path.pop(), "{link}") } else { path.push(word) }
+                }
+                assert!(contents.files.iter().any(|file| file.path == path), "{}: `{link}`", page.path.display());
+                count += 1;
+            }
+        }
+        assert!(count > 4, "{count} links");
     }
 
     #[test]

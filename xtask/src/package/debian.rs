@@ -67,6 +67,15 @@ pub fn package(folder: &Path, architecture: &Architecture, contents: &Contents, 
     Ok(folder.join(format!("{name}.deb")))
 }
 
+/// Lets lintian look at a package.
+pub fn lint(package: &Path) -> Result<()> {
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--fail-on", "error,warning"]);
+    // Those of Debian itself, which wants a bug that asked for the package.
+    lintian.args(["--suppress-tags", "initial-upload-closes-no-bugs,no-homepage-field"]);
+    shell::run_quietly(lintian.arg(package))
+}
+
 /// Where Debian's zsh looks is not where others do.
 fn place(path: &Path) -> PathBuf {
     path.strip_prefix("share/zsh/site-functions")
@@ -106,7 +115,7 @@ mod tests {
     #[test]
     fn completions_of_zsh_are_where_debian_has_them() {
         assert_eq!(place(Path::new("share/zsh/site-functions/_pcc")), Path::new("share/zsh/vendor-completions/_pcc"));
-        assert_eq!(place(Path::new("sbin/pcc")), Path::new("sbin/pcc"));
+        assert_eq!(place(Path::new("bin/pcc")), Path::new("bin/pcc"));
     }
 
     #[test]

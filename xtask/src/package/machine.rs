@@ -10,8 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::contents::Contents;
-use super::{X86_64, debian, sh};
+use super::sh;
 use crate::initramfs::Initramfs;
 use crate::vm::{self, Kernel};
 use crate::{setup, shell};
@@ -40,33 +39,14 @@ const UNWANTED: [&str; 8] = [
     "systemd-timesyncd.service",
 ];
 
-/// Lets lintian look at the packages in `made`, then installs, upgrades and removes them in the machine.
-pub fn test(folder: &Path, contents: &Contents, made: &[PathBuf]) -> Result<()> {
-    for package in made.iter().filter(|file| file.extension().is_some_and(|extension| extension == "deb")) {
-        let mut lintian = Command::new("lintian");
-        // Not those of Debian itself, which want a bug that asked for the package.
-        lintian.args([
-            "--fail-on",
-            "error,warning",
-            "--suppress-tags",
-            "initial-upload-closes-no-bugs,no-homepage-field",
-        ]);
-        shell::run_quietly(lintian.arg(package))?;
-    }
-    let newer = folder.join("newer");
-    fs::create_dir(&newer)?;
-    let newer = debian::package(&newer, &X86_64, contents, 2)?;
-    let own = made.iter().filter(|file| {
-        let name = file.to_string_lossy();
-        name.contains(X86_64.debian) || name.contains(X86_64.tarball)
-    });
-    let files: Vec<&Path> = own.map(PathBuf::as_path).chain([newer.as_path()]).collect();
+/// Lets `packages`, which are for the machine, go through their life.
+pub fn live(packages: &[PathBuf]) -> Result<()> {
     let cache = shell::workspace().join("target/vm");
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let kernel = vm::kernel(&cache)?;
     let disk = disk(&cache, &kernel)?;
     let initramfs = cache.join("package.cpio");
-    write_initramfs(&initramfs, &kernel, &files)?;
+    write_initramfs(&initramfs, &kernel, packages)?;
     // What takes a second elsewhere may take a minute where each instruction is translated.
     let mut options = String::from(" systemd.default_timeout_start_sec=600");
     options.extend(UNWANTED.iter().map(|unit| format!(" systemd.mask={unit}")));
@@ -134,7 +114,7 @@ fn digest(packages: &[&str]) -> u64 {
 }
 
 /// What finds the disk, hands `files` over, and leaves the rest to systemd.
-fn write_initramfs(file: &Path, kernel: &Kernel, files: &[&Path]) -> Result<()> {
+fn write_initramfs(file: &Path, kernel: &Kernel, files: &[PathBuf]) -> Result<()> {
     let mut archive = Initramfs::create(file)?;
     for (name, to) in [("busybox", "busybox"), ("kmod", "insmod")] {
         let program = shell::find(name).with_context(|| format!("`{name}` is not in PATH"))?;

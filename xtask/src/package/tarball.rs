@@ -1,11 +1,10 @@
 //! The tarball: what is in every package, for the prefix `/usr/local`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::contents::{self, Contents};
+use super::contents::Contents;
 use super::{Architecture, VERSION, sh};
 
 /// Makes the tarball in `folder`.
@@ -13,9 +12,6 @@ pub fn tarball(folder: &Path, architecture: &Architecture, contents: &Contents) 
     let name = format!("pcc-{VERSION}-{}", architecture.tarball);
     let tree = folder.join(&name);
     contents.write(&tree, Path::to_owned)?;
-    let unit = tree.join("lib/systemd/system/pcc.service");
-    let text = fs::read_to_string(&unit).with_context(|| format!("reading {}", unit.display()))?;
-    contents::write(&unit, 0o644, text.replace("/usr/sbin/", "/usr/local/sbin/").as_bytes())?;
     sh(
         folder,
         &format!(
