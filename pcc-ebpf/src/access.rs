@@ -12,7 +12,7 @@ use pcc_ebpf::classify::{ENDING, Tables};
 use pcc_ebpf::mangle::{self, Facts, Rules, Walk};
 use pcc_ebpf::packet::{Headers, Packet};
 use pcc_ebpf::peer::{Peers, is_tcp};
-use pcc_ebpf::policy::{Choice, holds, sticky_key};
+use pcc_ebpf::policy::{Choice, heir_family, holds, sticky_key};
 
 use crate::maps::{self, Scratch};
 
@@ -317,27 +317,32 @@ pub fn stick(settings: &Settings, scratch: &mut Scratch, policy: u32) -> bool {
         return true;
     }
     let Some(policy) = maps::POLICIES.get(policy_index(settings.active_table, policy)) else { return true };
-    let key = sticky_key(policy, &scratch.walking.facts.headers);
+    let headers = &scratch.walking.facts.headers;
+    let mut key = sticky_key(policy, headers);
     let Some(entry) = maps::STICKY.get_ptr_mut(&key) else {
         return maps::STICKY.insert(&key, &sticky, NO_EXIST).is_ok();
     };
+    // SAFETY: the pointer comes from the map; all fields are integers, and a word-sized store leaves one of two recent times.
+    let ended = unsafe {
+        if sticky.first_seen != sticky.last_seen {
+            (*entry).last_seen = sticky.last_seen;
+            return true;
+        }
+        entry.read_volatile()
+    };
     // It did not hold when this packet looked.
-    let is_new = sticky.first_seen == sticky.last_seen;
-    // SAFETY: the pointer comes from the map; all fields are integers. Whoever reads half of what is written reads a wrong
-    // generation, or another recent time.
-    unsafe {
-        let known = entry.read_volatile();
-        if is_new && holds(&Maps, &scratch.walking.facts.headers, policy, &known, sticky.last_seen).is_some() {
-            return false;
-        }
-        // To judge it took a while, in which another processor may have written. Looked at only here, two connections that
-        // begin in the same moment would part.
-        if is_new && entry.read_volatile() != known {
-            return false;
-        }
-        entry.write(sticky);
+    if holds(&Maps, headers, policy, &ended, sticky.last_seen).is_some() {
+        return false;
     }
-    true
+    // Only what is not there is stored by one processor alone. Readers see this note or that, never half of one.
+    let family = key.family;
+    key.family = heir_family(family, &ended);
+    let is_first = maps::STICKY.insert(&key, &sticky, NO_EXIST).is_ok();
+    // SAFETY: the kernel writes to an entry only here, all of it before others see it, or its time.
+    let heir = if is_first { None } else { unsafe { maps::STICKY.get(&key) }.copied() };
+    let heir = heir.filter(|heir| holds(&Maps, headers, policy, heir, sticky.last_seen).is_some());
+    key.family = family;
+    maps::STICKY.insert(&key, &heir.unwrap_or(sticky), 0).is_ok() && heir.is_none()
 }
 
 /// Notes that a flow is in use.

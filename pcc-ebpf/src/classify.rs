@@ -258,7 +258,7 @@ fn is_usable<T: Tables>(tables: &T, settings: &Settings, flow: &Flow, protocol: 
     let Some(uplink) = tables.uplink(flow.uplink) else {
         return false;
     };
-    let fresh = protocol == protocol::TCP as u32 || now.wrapping_sub(flow.last_seen) <= settings.idle_seconds;
+    let fresh = protocol == protocol::TCP as u32 || flow::age(now, flow.last_seen) <= settings.idle_seconds;
     fresh && uplink.generation == flow.generation && uplink.mark == flow.mark
 }
 

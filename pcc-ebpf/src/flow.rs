@@ -18,6 +18,13 @@ pub const fn is_mapped(address: &[u32; 4]) -> bool {
     address[0] | address[1] | address[2] ^ MAPPED == 0
 }
 
+/// Seconds from `then` to `now`. None if that is later: another processor may have read its clock after a packet came here.
+#[inline(always)]
+pub const fn age(now: u32, then: u32) -> u32 {
+    let seconds = now.wrapping_sub(then);
+    if seconds > i32::MAX as u32 { 0 } else { seconds }
+}
+
 /// The protocols whose first four bytes are two ports, as PCC sees it: TCP, UDP, UDP-Lite, SCTP, DCCP.
 #[inline(always)]
 pub const fn has_ports(protocol: u32) -> bool {

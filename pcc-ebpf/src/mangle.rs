@@ -7,6 +7,7 @@
 
 use crate::abi::{Counter, Flow, FlowKey, Op, POLICY_DEFAULT, STEPS, Settings, Step, knowledge, state};
 use crate::classify::{Lesson, Tables, hash_bits};
+use crate::flow::age;
 use crate::packet::{Headers, protocol};
 
 /// Where steps and sets come from. In the kernel these are maps.
@@ -192,7 +193,7 @@ pub fn learn<T: Tables>(tables: &T, settings: &Settings, mark: u32, answered: &F
 
 #[inline(always)]
 fn is_usable(settings: &Settings, flow: &Flow, protocol: u32, now: u32) -> bool {
-    let fresh = protocol == protocol::TCP as u32 || now.wrapping_sub(flow.last_seen) <= settings.idle_seconds;
+    let fresh = protocol == protocol::TCP as u32 || age(now, flow.last_seen) <= settings.idle_seconds;
     fresh && flow.uplink == 0 && flow.generation == settings.rules_generation
 }
 

@@ -6,7 +6,7 @@
 //! Established connections never come here.
 
 use crate::abi::{Peer, PeerKey};
-use crate::flow::has_ports;
+use crate::flow::{age, has_ports};
 use crate::packet::{Headers, protocol};
 
 /// Seconds after which an address no longer counts as one that used to answer.
@@ -31,7 +31,7 @@ pub fn ask<P: Peers>(peers: &mut P, headers: &Headers, uplink: u32, now: u32) ->
     }
     let key = key(headers, uplink, &headers.key.destination);
     let Some(peer) = peers.peer(&key) else { return false };
-    if peer.asked != 0 || now.wrapping_sub(peer.answered) > MEMORY_SECONDS {
+    if peer.asked != 0 || age(now, peer.answered) > MEMORY_SECONDS {
         return false;
     }
     // 0 means none.

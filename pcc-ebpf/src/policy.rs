@@ -5,7 +5,7 @@ use crate::abi::{
     policy_index,
 };
 use crate::classify::{Tables, hash_bits};
-use crate::flow::has_ports;
+use crate::flow::{age, has_ports};
 use crate::packet::{Headers, protocol};
 
 /// What was chosen for a packet of a flow that the cache does not know. A few words, because the kernel's stack is small.
@@ -64,7 +64,7 @@ pub fn keep<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, numbe
         && let Some(sticky) = tables.sticky(&sticky_key(&policy, headers))
         && let Some(uplink) = holds(tables, headers, &policy, &sticky, now)
     {
-        let is_news = begins(headers) && sticky.last_seen != now;
+        let is_news = begins(headers) && age(now, sticky.last_seen) != 0;
         let choice = choice(settings, headers, sticky.uplink, &uplink, Counter::Sticky, now);
         return Choice { is_news, first_seen: sticky.first_seen, ..choice };
     }
@@ -120,7 +120,7 @@ pub fn holds<T: Tables>(tables: &T, headers: &Headers, policy: &Policy, sticky: 
     let uplink = usable(tables, sticky.uplink)?;
     let live = if headers.family == IPV4 { 1 } else { 2 };
     let is_alive = uplink.generation == sticky.generation && uplink.live & live != 0 && policy.has(sticky.uplink);
-    let is_fresh = policy.lifetime == 0 || now.wrapping_sub(sticky.last_seen) <= policy.lifetime;
+    let is_fresh = policy.lifetime == 0 || age(now, sticky.last_seen) <= policy.lifetime;
     if is_alive && is_fresh { Some(uplink) } else { None }
 }
 
@@ -155,6 +155,13 @@ pub const fn sticky_key(policy: &Policy, headers: &Headers) -> StickyKey {
         destination: masked(&key.destination, mask(policy.sticky_fields, 2)),
         ports: key.source_port as u32 & mask(ports, 4) | (key.destination_port as u32) << 16 & mask(ports, 8),
     }
+}
+
+/// In the place of [`StickyKey::family`]: the key, which no connection has, where those that begin in the same moment agree on what
+/// follows `ended`, a note that no longer holds. It is what the first of them stores there.
+#[inline(always)]
+pub const fn heir_family(family: u32, ended: &Sticky) -> u32 {
+    family | 2 | ended.last_seen << 2
 }
 
 /// All bits, if one of `fields` is `field`.

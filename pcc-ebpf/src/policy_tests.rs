@@ -107,6 +107,7 @@ fn connections_keep_to_their_uplink_until_they_pause() {
     assert_eq!(fake.choose(&syn(A), STICKY, 100), Ok((2, Counter::CacheMiss)));
     fake.uplink = 3;
     assert_eq!(fake.choose(&syn("192.0.2.2:9"), STICKY, 110), Ok((2, Counter::Sticky)));
+    assert_eq!(fake.choose(&syn(A), STICKY, 109), Ok((2, Counter::Sticky)), "another processor's clock is behind");
     assert_eq!(fake.choose(&syn(B), STICKY, 110), Ok((3, Counter::CacheMiss)), "another source");
     assert_eq!(fake.choose(&syn(A), STICKY, 120), Ok((2, Counter::Sticky)), "counted from the last new connection");
     let times = |fake: &Fake| fake.sticky.values().map(|it| (it.first_seen, it.last_seen)).min();

@@ -49,7 +49,7 @@ impl Policy {
 pub struct StickyKey {
     /// [`Policy::identity`].
     pub policy: u32,
-    /// [`IPV4`] or [`IPV6`].
+    /// [`IPV4`] or [`IPV6`]; or [`crate::policy::heir_family`].
     pub family: u32,
     /// Source address, network order, IPv4 mapped.
     pub source: [u32; 4],
