@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tests::lab::signs::Signs;
 use tests::lab::{Builder, Defaults, Lab, Pcc, Settings, Usage, process};
 
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
 /// Of the group `pcc`, where there is one.
 const GROUP: u32 = 64_321;
 const NOBODY: u32 = 65_534;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tests::lab::address::{CLIENT4, CLIENT6, PORT, ROUTER4, SERVER4, SERVER6};
 use tests::lab::{Defaults, Lab, PATIENCE, Protocol};
 
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
 const CONFIG: &str = "\
 lan = [\"lan\"]
 seed = 7

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tests::lab::address::{CLIENT4, PORT, SERVER4};
 use tests::lab::{Defaults, Lab, PATIENCE, Pcc, Protocol, eventually};
 
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
 /// Notices are followed at once; a lease is chosen a second after the last one at most, and legacy tables are looked at once a
 /// second.
 const FOLLOWED: Duration = Duration::from_secs(5);

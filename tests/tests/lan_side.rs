@@ -15,7 +15,7 @@ use tests::lab::address::{
 };
 use tests::lab::{Client, Conversation, Defaults, Entry, Isp, Lab, Ledger, PATIENCE, Pcc, Protocol, eventually};
 
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
 const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
 /// How often a case is repeated, each time with other ports: a wrong choice of uplink must not be luck.
 const OFTEN: u16 = 6;

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use tests::lab::address::{PORT, SERVER4, server4, server6};
 use tests::lab::{BpfObjects, Busy, Defaults, HostState, Lab, PATIENCE, Pcc, Protocol, eventually, marked_connections};
 
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
 /// The kernel frees BPF objects a little late.
 const FREED: Duration = Duration::from_secs(5);
 /// Every bit of the default layout.

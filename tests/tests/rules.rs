@@ -15,7 +15,7 @@ use tests::lab::{Client, Defaults, Lab, Namespace, PATIENCE, Pcc, Protocol, Tria
 use tests::predict::Prediction;
 
 const SEED: u32 = 305_419_896;
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
 const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
 /// A second address of the client.
 const OTHER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);

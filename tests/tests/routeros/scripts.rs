@@ -10,7 +10,7 @@ use pcc_ebpf::classify::{HashFields, hash};
 use tests::lab::address::{PORT, server4};
 use tests::lab::{Lab, PATIENCE, Pcc, Protocol, Trial};
 
-pub const READY: Duration = Duration::from_secs(10);
+pub const READY: Duration = Duration::from_secs(60);
 pub const SEED: u32 = 0x1234_5678;
 
 /// Names and addresses of the lab, uplink n being `ispN`.
