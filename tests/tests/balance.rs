@@ -7,11 +7,11 @@ use std::time::Duration;
 use pcc_ebpf::classify::HashFields;
 use serde_json::Value;
 use tests::lab::address::{PORT, SERVER4, server4, server6};
+use tests::lab::settings::READY;
 use tests::lab::{Busy, Conversation, Defaults, Lab, PATIENCE, Protocol, eventually};
 use tests::predict::Prediction;
 
 const SEED: &str = "305419896";
-const READY: Duration = Duration::from_secs(60);
 
 /// `count` connections to 50 servers with source ports from 10,000 on.
 fn flows(count: u16, server: impl Fn(u8) -> IpAddr) -> Vec<(u16, SocketAddr)> {

@@ -1,11 +1,9 @@
 //! Shells complete commands, flags and names of uplinks; manual pages are made.
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
-use std::time::Duration;
-
+use tests::lab::settings::READY;
 use tests::lab::{Defaults, Lab, process};
 
-const READY: Duration = Duration::from_secs(60);
 const CONFIG: &str = "lan = [\"lan\"]
 [[uplink]]
 device = \"wan1\"

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
+use tests::lab::settings::READY;
 use tests::lab::signs::Signs;
 use tests::lab::{Builder, Defaults, Lab, Pcc, Settings, Usage, process};
 
-const READY: Duration = Duration::from_secs(60);
 /// Of the group `pcc`, where there is one.
 const GROUP: u32 = 64_321;
 const NOBODY: u32 = 65_534;

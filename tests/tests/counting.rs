@@ -6,11 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pcc_userspace::status::Status;
+use tests::lab::settings::READY;
 use tests::lab::signs::Signs;
 use tests::lab::tracked::track;
 use tests::lab::{Defaults, Lab};
 
-const READY: Duration = Duration::from_secs(20);
 /// As many as fit below `nf_conntrack_max`, which is the machine's, beside those of other tests.
 const CONNECTIONS: usize = 200_000;
 /// The loop is late by no more than this.

@@ -5,16 +5,15 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use pcc_ebpf::abi::ABI;
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::lab::process::binary;
+use tests::lab::settings::READY;
 use tests::lab::tracked::track;
 use tests::lab::{Builder, Defaults, Lab, PATIENCE, eventually};
 
-const READY: Duration = Duration::from_secs(20);
 const FLAGS: [&str; 4] = ["--wan", "wan1,wan2", "--lan", "lan"];
 
 /// A router as its administrator should have prepared it.

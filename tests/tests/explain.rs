@@ -2,13 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use serde_json::Value;
 use tests::lab::address::{CLIENT4, CLIENT6, PORT, ROUTER4, SERVER4, SERVER6};
+use tests::lab::settings::READY;
 use tests::lab::{Defaults, Lab, PATIENCE, Protocol};
 
-const READY: Duration = Duration::from_secs(60);
 const CONFIG: &str = "\
 lan = [\"lan\"]
 seed = 7

@@ -7,9 +7,9 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use pcc_userspace::fast_path::Way;
 use pcc_userspace::status::{FastPathStatus, Status};
 use rustix::process::Signal;
+use tests::lab::settings::READY;
 use tests::lab::{Defaults, HostState, Lab, Pcc, Usage, eventually};
 
-const READY: Duration = Duration::from_secs(60);
 /// The host is looked at again when netlink says that something changed, at the latest after half a minute.
 const SEEN: Duration = Duration::from_secs(45);
 

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tests::lab::address::{PORT, SERVER4, SERVER6, server4};
+use tests::lab::settings::READY;
 use tests::lab::{Conversation, Defaults, Lab, PATIENCE, Pcc, Protocol};
 
-const READY: Duration = Duration::from_secs(60);
 /// Where the kernel tells of a change.
 const AT_ONCE: Duration = Duration::from_millis(500);
 /// Where it does not: the lease of such a firewall, and time to notice.

@@ -4,14 +4,13 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Output;
 use std::thread;
-use std::time::Duration;
 
 use pcc_userspace::flows::{Flow, Listing};
 use rustix::process::Signal;
 use tests::lab::address::{CLIENT4, CLIENT6, FORWARDED_PORT, PORT, SERVER4, SERVER6, server4, server6};
+use tests::lab::settings::READY;
 use tests::lab::{Conversation, Defaults, Isp, Lab, PATIENCE, Pcc, Protocol, eventually};
 
-const READY: Duration = Duration::from_secs(60);
 const ECHO: u16 = 5002;
 
 fn run(lab: &Lab, more: &[&str]) -> Pcc {

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use tests::lab::address::{CLIENT4, CLIENT6, FORWARDED_PORT, INNER_GATEWAY4, INNER_GATEWAY6, PORT};
+use tests::lab::settings::READY;
 use tests::lab::{Builder, Client, Defaults, Isp, Lab, Ledger, PATIENCE, Pcc, Protocol};
 
-const READY: Duration = Duration::from_secs(60);
 /// Enough to fill every buffer and to need the path's MTU many times over.
 const MUCH: usize = 3 << 20;
 const MUCH_TAKES: Duration = Duration::from_secs(5);

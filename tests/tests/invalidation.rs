@@ -8,9 +8,9 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use pcc_ebpf::abi::{ABI, Epoch, Shortcut4, ShortcutKey4, map, way};
 use rustix::process::Signal;
 use tests::lab::address::{CLIENT4, PORT, SERVER4};
+use tests::lab::settings::READY;
 use tests::lab::{Defaults, Lab, PATIENCE, Pcc, Protocol, eventually};
 
-const READY: Duration = Duration::from_secs(60);
 /// Notices are followed at once; a lease is chosen a second after the last one at most, and legacy tables are looked at once a
 /// second.
 const FOLLOWED: Duration = Duration::from_secs(5);

@@ -13,9 +13,9 @@ use tests::lab::address::{
     CLIENT2_4, CLIENT2_6, CLIENT4, CLIENT6, FORWARDED_PORT, INNER4, INNER6, PORT, ROUTER2_4, ROUTER2_6, ROUTER4,
     ROUTER6, SERVER6, server4, server6,
 };
+use tests::lab::settings::READY;
 use tests::lab::{Client, Conversation, Defaults, Entry, Isp, Lab, Ledger, PATIENCE, Pcc, Protocol, eventually};
 
-const READY: Duration = Duration::from_secs(60);
 const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
 /// How often a case is repeated, each time with other ports: a wrong choice of uplink must not be luck.
 const OFTEN: u16 = 6;

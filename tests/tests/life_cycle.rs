@@ -11,9 +11,9 @@ use pcc_userspace::instance::Instance;
 use pcc_userspace::survey::Step;
 use rustix::process::Signal;
 use tests::lab::address::{PORT, SERVER4, server4, server6};
+use tests::lab::settings::READY;
 use tests::lab::{BpfObjects, Busy, Defaults, HostState, Lab, PATIENCE, Pcc, Protocol, eventually, marked_connections};
 
-const READY: Duration = Duration::from_secs(60);
 /// The kernel frees BPF objects a little late.
 const FREED: Duration = Duration::from_secs(5);
 /// Every bit of the default layout.

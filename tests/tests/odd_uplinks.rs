@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tests::lab::address::{CLIENT4, CLIENT6, FORWARDED_PORT, PORT, server4, server6};
+use tests::lab::settings::READY;
 use tests::lab::{Client, Defaults, Entry, Isp, Lab, Ledger, PATIENCE, Pcc, Protocol, eventually};
 
-const READY: Duration = Duration::from_secs(60);
 const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
 /// Servers that are asked.
 const HOSTS: std::ops::RangeInclusive<u8> = 1..=24;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tests::lab::address::{PORT, server4, server6};
+use tests::lab::settings::READY;
 use tests::lab::{Defaults, HostState, Lab, Pcc, eventually};
 
-const READY: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(2);
 

@@ -9,9 +9,9 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use pcc_ebpf::abi::{ABI, Beat, IPV4, IPV6, Pulse, map, pulse_index};
 use pcc_userspace::health::passive::Watch;
 use tests::lab::address::{PORT, server4, server6};
+use tests::lab::settings::READY;
 use tests::lab::{Client, Defaults, Lab, PATIENCE, Protocol};
 
-const READY: Duration = Duration::from_secs(60);
 const HOSTS: u64 = 10;
 
 /// What `pcc` has counted of TCP on uplink 1.

@@ -11,11 +11,11 @@ use pcc_ebpf::classify::{HashFields, hash};
 use pcc_userspace::buckets;
 use pcc_userspace::status::Status;
 use tests::lab::address::{CLIENT6, PORT, SERVER4, SERVER6, server4, server6};
+use tests::lab::settings::READY;
 use tests::lab::{Client, Defaults, Lab, Namespace, PATIENCE, Pcc, Protocol, Trial, eventually};
 use tests::predict::Prediction;
 
 const SEED: u32 = 305_419_896;
-const READY: Duration = Duration::from_secs(60);
 const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
 /// A second address of the client.
 const OTHER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tests::lab::address::{PORT, SERVER4};
+use tests::lab::settings::READY;
 use tests::lab::settings::wait_until_up;
 use tests::lab::{BpfObjects, Defaults, HostState, Lab, PATIENCE, Pcc, Settings, eventually};
 
-const READY: Duration = Duration::from_secs(60);
 /// The kernel frees BPF objects a little late.
 const FREED: Duration = Duration::from_secs(5);
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pcc-userspace/dist/pcc.service");

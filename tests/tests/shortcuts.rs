@@ -2,12 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use tests::lab::address::{CLIENT4, CLIENT6, FORWARDED_PORT, PORT, ROUTER4, ROUTER6, SERVER4, SERVER6};
+use tests::lab::settings::READY;
 use tests::lab::{Client, Conversation, Defaults, Isp, Lab, PATIENCE, Pcc, Protocol, eventually};
 
-const READY: Duration = Duration::from_secs(60);
 /// Of 100 packets: more than one direction has.
 const ENOUGH: u64 = 80;
 

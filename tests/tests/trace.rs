@@ -2,14 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::lab::address::{CLIENT4, PORT, server4, server6};
+use tests::lab::settings::READY;
 use tests::lab::{BpfObjects, Defaults, Lab, PATIENCE, Protocol, eventually};
-
-const READY: Duration = Duration::from_secs(60);
 
 /// Device and direction of each packet with a port `port`, and the uplink that it was given to.
 fn seen(text: &str, port: u64) -> Vec<(String, String, Option<String>)> {

@@ -2,13 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use pcc_userspace::verify::{Kind, Report, Verdict};
 use tests::lab::address::{CLIENT6, PORT, server4, server6};
+use tests::lab::settings::READY;
 use tests::lab::{Client, Defaults, Lab, PATIENCE, Pcc, Protocol};
 
-const READY: Duration = Duration::from_secs(60);
 /// A second address of the client.
 const OTHER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 

@@ -10,7 +10,7 @@ use super::{Lab, Pcc};
 
 /// How long a start may take, until every uplink is up in both families. On a machine that has no time left each change of a
 /// program waits seconds for the kernel.
-pub const READY: Duration = Duration::from_secs(30);
+pub const READY: Duration = Duration::from_secs(60);
 
 /// A configuration file: the device `lan`, all four fields hashed, and uplinks. Dropping it removes the file.
 #[derive(Debug)]

@@ -5,14 +5,12 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tests::lab::process::binary;
+use tests::lab::settings::READY;
 use tests::lab::{Defaults, Lab, eventually};
-
-const READY: Duration = Duration::from_secs(60);
 
 /// Covers what may be written to, and stays, as the process whose mounts commands enter. `$1` is an empty folder.
 const MOUNTS: &str = r#"

@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use pcc_ebpf::abi::FlowKey;
 use pcc_ebpf::classify::{HashFields, hash};
 use tests::lab::address::{PORT, server4};
+pub use tests::lab::settings::READY;
 use tests::lab::{Lab, PATIENCE, Pcc, Protocol, Trial};
 
-pub const READY: Duration = Duration::from_secs(60);
 pub const SEED: u32 = 0x1234_5678;
 
 /// Names and addresses of the lab, uplink n being `ispN`.

@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pcc_userspace::fast_path::Way;
 use pcc_userspace::status::Status;
 use serde_json::Value;
 use tests::lab::address::{PORT, SERVER4};
+use tests::lab::settings::READY;
 use tests::lab::{Defaults, Lab, PATIENCE};
 
-const READY: Duration = Duration::from_secs(60);
 /// Megabits per second: what an emulated machine surpasses easily.
 const RATE: u32 = 4;
 const BYTES: usize = 1 << 20;
