@@ -63,10 +63,10 @@ pub struct Order {
     pub device: u32,
     /// 1: frames that arrive are answered.
     pub echo: u32,
-    /// The device that [`program::BARE`] redirects to.
-    pub out: u32,
-    /// Destination and source of the link layer that it writes.
-    pub link: [u16; 6],
+    /// The devices that [`program::BARE`] redirects to, which clients share as they share uplinks.
+    pub out: [u32; 2],
+    /// Destination and source of the link layer that it writes for each.
+    pub link: [[u16; 6]; 2],
     /// 0.
     pub spare: u32,
 }
@@ -132,7 +132,7 @@ mod pod {
 }
 
 const _: () = {
-    assert!(size_of::<Order>() == HEADERS + 8 * 4 + 16);
+    assert!(size_of::<Order>() == HEADERS + 7 * 4 + 2 * (4 + 12) + 4);
     assert!(size_of::<Turn>() == 16);
 };
 

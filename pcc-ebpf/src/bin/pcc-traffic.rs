@@ -55,11 +55,13 @@ mod kernel {
         if !frame.is_traffic() {
             return XDP_PASS;
         }
-        for (place, word) in order.link.iter().enumerate() {
+        let client: u8 = frame.read(if order.six == 0 { 29 } else { 37 });
+        let (out, link) = if client & 1 == 0 { (order.out[0], &order.link[0]) } else { (order.out[1], &order.link[1]) };
+        for (place, word) in link.iter().enumerate() {
             frame.write(place * 2, *word);
         }
         // SAFETY: a plain helper call.
-        unsafe { bpf_redirect(order.out, 0) as u32 }
+        unsafe { bpf_redirect(out, 0) as u32 }
     }
 
     #[xdp]

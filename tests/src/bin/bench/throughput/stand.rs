@@ -68,8 +68,11 @@ impl Stand {
         let own = match candidate {
             Candidate::Generator => Some(program::SINKS[Place::Lan as usize]),
             Candidate::Redirect => {
-                let far = Device::of(lab.isp(1).namespace(), "eth0")?;
-                traffic.redirect_to(Device::of(router, "wan1")?, far.hardware);
+                let uplink = |number: u32, device: &str| -> Result<_> {
+                    let far = Device::of(lab.isp(number).namespace(), "eth0")?;
+                    Ok((Device::of(router, device)?, far.hardware))
+                };
+                traffic.redirect_to([uplink(1, "wan1")?, uplink(2, "wan2")?]);
                 Some(program::BARE)
             }
             _ => None,

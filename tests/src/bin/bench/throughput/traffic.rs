@@ -98,10 +98,10 @@ impl Traffic {
         Ok(program.take_link(id)?)
     }
 
-    /// Makes the least router send by `device` to the hardware address `peer`.
-    pub fn redirect_to(&mut self, device: Device, peer: [u8; 6]) {
-        self.order.out = device.index;
-        self.order.link = pairs(peer, device.hardware);
+    /// Makes the least router send by both `uplinks`: devices, with the hardware addresses of those that they lead to.
+    pub fn redirect_to(&mut self, uplinks: [(Device, [u8; 6]); 2]) {
+        self.order.out = uplinks.map(|(device, _)| device.index);
+        self.order.link = uplinks.map(|(device, peer)| pairs(peer, device.hardware));
     }
 
     /// What is sent from now on: the flows `first..end` with frames as `packets` says; and whether servers answer.
