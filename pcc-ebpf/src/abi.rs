@@ -5,7 +5,7 @@
 
 /// Version of this file. It is part of the pin path, so a controller never adopts maps of another layout.
 /// Raise it whenever a map's name, key, value, size rule or meaning changes.
-pub const ABI: u32 = 5;
+pub const ABI: u32 = 6;
 
 /// Buckets per family. A power of two, so that a hash selects one with a mask instead of a division; 1,024 give
 /// weights a resolution of 0.1 %.
@@ -79,10 +79,12 @@ pub mod map {
     pub const SHORT6: &str = "pcc_short6";
     /// Array: uplink id → [`super::Epoch`].
     pub const EPOCHS: &str = "pcc_epochs";
+    /// Map of devices: interface index → the device, if XDP may redirect frames to it.
+    pub const FRAMES: &str = "pcc_frames";
     /// All of them, in the order in which they are pinned.
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 22] = [
         FLOWS, BUCKETS, UPLINKS, SETTINGS, DEVICES, COUNTERS, TRAFFIC, BYPASS4, BYPASS6, STEPS, SETS4, SETS6, NTH,
-        POLICIES, STICKY, PEERS, PULSE, NETNS, SHORT4, SHORT6, EPOCHS,
+        POLICIES, STICKY, PEERS, PULSE, NETNS, SHORT4, SHORT6, EPOCHS, FRAMES,
     ];
 }
 
@@ -360,8 +362,8 @@ const _: () = {
     assert!(size_of::<PeerKey>() == 20);
     assert!(size_of::<Peer>() == 8);
     assert!(size_of::<Pulse>() == 32);
-    assert!(size_of::<ShortcutKey4>() == 16);
-    assert!(size_of::<ShortcutKey6>() == 40);
+    assert!(size_of::<ShortcutKey4>() == 12);
+    assert!(size_of::<ShortcutKey6>() == 36);
     assert!(size_of::<Shortcut4>() == 64);
     assert!(size_of::<Shortcut6>() == 80);
     assert!(BUCKETS.is_power_of_two());

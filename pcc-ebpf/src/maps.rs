@@ -1,7 +1,7 @@
 //! Every map. Sizes that depend on the host are set when the object is loaded.
 
 use aya_ebpf::{
-    btf_maps::{Array, LpmTrie, LruHashMap, PerCpuArray},
+    btf_maps::{Array, DevMapHash, LpmTrie, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use pcc_ebpf::abi::{
@@ -121,3 +121,7 @@ pub static EPOCHS: Array<Epoch, { UPLINK_SLOTS as usize }> = Array::new();
 /// Which network namespace is the router's.
 #[btf_map(name = "pcc_netns")]
 pub static NETNS: Array<u64, { netns::SLOTS as usize }> = Array::new();
+
+/// The devices that XDP may redirect frames to, by interface index. The kernel need not look for them by it then.
+#[btf_map(name = "pcc_frames")]
+pub static FRAMES: DevMapHash<{ DEVICE_SLOTS as usize }> = DevMapHash::new();

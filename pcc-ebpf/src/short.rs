@@ -11,8 +11,8 @@ use pcc_ebpf::abi::{Address6, Counter, Device, Epoch, Settings, Shortcut, Shortc
 use pcc_ebpf::candidate::{self, Candidate, IPV4_HEADER, IPV6_HEADER, Stage, fold};
 use pcc_ebpf::packet::{Packet as _, ether, protocol};
 use pcc_ebpf::shortcut::{
-    Address, Arrival, Change, Departure, adjusted, holds, is_undone, leads_alike, learn, lower_hop_limit, lower_ttl,
-    size, suits,
+    Address, Arrival, Change, Departure, Passage, adjusted, holds, is_undone, leads_alike, learn, lower_hop_limit,
+    lower_ttl, size, suits,
 };
 
 use crate::access::{self, Linear};
@@ -136,19 +136,22 @@ fn redirect<A: Family>(ctx: &XdpContext, bytes: Linear) -> Option<u32> {
     let frame = bytes.length();
     let packet = &A::parse(&bytes, ETHERNET, frame)?;
     // SAFETY: the context is valid for the whole program.
-    let key = ShortcutKey::of(packet, unsafe { (*ctx.ctx).ingress_ifindex });
-    let entry = A::entry(&key)?;
-    let shortcut = read(entry, false);
+    let passage = Passage::of(packet, unsafe { (*ctx.ctx).ingress_ifindex });
+    let entry = A::entry(&passage.key)?;
     let inbound = (bytes.value::<u16>(0)?, bytes.value::<u32>(2)?);
-    let holds = shortcut.traits & trait_of::FRAMES != 0
-        && holds(&shortcut, &epoch(shortcut.uplink as u32)?, now())
-        && suits(&shortcut, packet, packet.length)
-        && inbound == (shortcut.inbound_begin, shortcut.inbound_end)
-        && shortcut.check == key.check();
+    // SAFETY: the pointer comes from the map; `read` tells whether it is still the same entry.
+    let terms = unsafe { &*entry };
+    let holds = terms.traits & trait_of::FRAMES != 0
+        && suits(terms, packet, packet.length)
+        && inbound == (terms.inbound_begin, terms.inbound_end)
+        && holds(terms, &epoch(terms.uplink as u32)?, now());
     if !holds {
         return None;
     }
-    let change = Change::of(&shortcut, &key);
+    let shortcut = read(entry, passage.check(), false)?;
+    // The packet is still as it came: the kernel only takes note of the device, if it is there.
+    let action = maps::FRAMES.redirect(shortcut.out, 0).ok()?;
+    let change = Change::of(&shortcut, &passage.key);
     rewrite::<A>(bytes, ETHERNET, &shortcut, &change)?;
     let checksum = ETHERNET + A::HEADER + checksum_offset(packet.protocol);
     let place: *mut u16 = bytes.place(checksum)?;
@@ -166,8 +169,7 @@ fn redirect<A: Family>(ctx: &XdpContext, bytes: Linear) -> Option<u32> {
             traffic.bytes_out += frame as u64;
         }
     });
-    // SAFETY: a helper that takes numbers.
-    Some(unsafe { bpf_redirect(shortcut.out, 0) } as u32)
+    Some(action)
 }
 
 /// The tc way of a packet: by its shortcut, or through the stack.
@@ -180,22 +182,23 @@ fn go_on<A: Family>(ctx: &TcContext, device: &Device) -> Option<i32> {
         let _ = ctx.pull_data(ctx.len().min(HEADERS));
     }
     let packet = &A::parse(&Linear::of(ctx), offset, ctx.len())?;
-    let key = ShortcutKey::of(packet, access::ifindex(ctx));
+    let passage = Passage::of(packet, access::ifindex(ctx));
     if packet.stage == Stage::Turns {
-        forget(&key);
+        forget(&passage);
         return None;
     }
-    if let Some(entry) = A::entry(&key) {
-        let shortcut = read(entry, true);
-        if holds(&shortcut, &epoch(shortcut.uplink as u32)?, now())
-            && suits(&shortcut, packet, size(packet, access::segment(ctx)))
-            && shortcut.check == key.check()
+    if let Some(entry) = A::entry(&passage.key) {
+        // SAFETY: the pointer comes from the map; `read` tells whether it is still the same entry.
+        let terms = unsafe { &*entry };
+        if holds(terms, &epoch(terms.uplink as u32)?, now())
+            && suits(terms, packet, size(packet, access::segment(ctx)))
+            && let Some(shortcut) = read(entry, passage.check(), true)
         {
-            return follow::<A>(ctx, device, offset, packet, &key, entry, &shortcut);
+            return follow::<A>(ctx, device, offset, packet, &passage.key, entry, &shortcut);
         }
     }
     if packet.stage == Stage::Goes {
-        note(ctx, offset, packet, &key);
+        note(ctx, offset, packet, &passage);
     }
     None
 }
@@ -279,7 +282,7 @@ fn rewrite<A: Family>(bytes: Linear, offset: usize, shortcut: &Shortcut<A::Store
 
 /// Notes a packet that goes through the stack.
 #[inline(always)]
-fn note<A: Family>(ctx: &TcContext, offset: usize, packet: &Candidate<A>, key: &ShortcutKey<A>) {
+fn note<A: Family>(ctx: &TcContext, offset: usize, packet: &Candidate<A>, passage: &Passage<A>) {
     let Some(Epoch { generation, .. }) = epoch(0) else { return };
     // SAFETY: a helper that takes the context.
     let hash = unsafe { bpf_get_hash_recalc(ctx.skb.skb) };
@@ -292,7 +295,8 @@ fn note<A: Family>(ctx: &TcContext, offset: usize, packet: &Candidate<A>, key: &
         let Candidate { seal, length, tos, ttl, .. } = *packet;
         // SAFETY: the slot belongs to this CPU, and tc programs do not interrupt each other on one.
         unsafe {
-            *arrival = Arrival { key: *key, hash, generation, seal, length, tos, ttl, inbound_begin, inbound_end }
+            *arrival =
+                Arrival { passage: *passage, hash, generation, seal, length, tos, ttl, inbound_begin, inbound_end }
         };
     }
 }
@@ -319,7 +323,7 @@ fn learn_from<A: Family>(ctx: &TcContext, settings: &Settings, device: &Device) 
     }
     // Only once: what takes the shortcut has the same hash.
     arrival.hash = 0;
-    let arrived = access::device_of(arrival.key.way >> 8);
+    let arrived = access::device_of(arrival.passage.way >> 8);
     let Some((arrived, uplink)) = arrived.and_then(|arrived| Some((arrived, between(&arrived, device)?))) else {
         return;
     };
@@ -344,7 +348,7 @@ fn learn_from<A: Family>(ctx: &TcContext, settings: &Settings, device: &Device) 
         now: now(),
     };
     match learn(arrival, &left, &departure) {
-        Some(shortcut) => keep::<A>(&arrival.key, shortcut, &epoch),
+        Some(shortcut) => keep::<A>(&arrival.passage, shortcut, &epoch),
         None => access::count(Counter::NoShortcut),
     }
 }
@@ -358,12 +362,13 @@ fn between(arrived: &Device, leaves: &Device) -> Option<u32> {
 
 /// Stores what was learned, or renews what is known.
 #[inline(always)]
-fn keep<A: Family>(key: &ShortcutKey<A>, mut shortcut: Shortcut<A::Stored>, epoch: &Epoch) {
-    if let Some(entry) = A::entry(key) {
+fn keep<A: Family>(passage: &Passage<A>, mut shortcut: Shortcut<A::Stored>, epoch: &Epoch) {
+    if let Some(entry) = A::entry(&passage.key) {
         // SAFETY: the pointer comes from the map. If the entry is given away meanwhile, what is written is as fresh as what is
         // in it.
         let known = unsafe { &mut *entry };
-        if known.traits & trait_of::ACTIVE != 0 && leads_alike(known, &shortcut) {
+        let same = known.check == shortcut.check;
+        if same && known.traits & trait_of::ACTIVE != 0 && leads_alike(known, &shortcut) {
             if !holds(known, epoch, shortcut.leased) || known.size < shortcut.size {
                 known.size = shortcut.size;
             }
@@ -372,61 +377,67 @@ fn keep<A: Family>(key: &ShortcutKey<A>, mut shortcut: Shortcut<A::Stored>, epoc
             access::count(Counter::Renewed);
             return;
         }
+        // Of another device or protocol: it comes first while it is in use.
+        if !same && self::epoch(known.uplink as u32).is_some_and(|epoch| holds(known, &epoch, shortcut.leased)) {
+            return;
+        }
     }
-    let answers = key.translated(&shortcut).reversed();
-    if let Some(entry) = A::entry(&answers) {
+    if let Some(entry) = A::entry(&passage.translated(&shortcut).reversed().key) {
         // SAFETY: as above; one bit of a shortcut that was found to agree.
         let answer = unsafe { &mut *entry };
-        if is_undone(key, &shortcut, answer) {
+        if is_undone(passage, &shortcut, answer) {
             answer.traits |= trait_of::ACTIVE;
             shortcut.traits |= trait_of::ACTIVE;
         }
     }
     if shortcut.traits & (trait_of::ACTIVE | trait_of::INWARD) != 0 {
-        A::store(key, &shortcut);
+        A::store(&passage.key, &shortcut);
         access::count(Counter::Learned);
     }
 }
 
 /// Forgets both directions.
 #[inline(always)]
-fn forget<A: Family>(key: &ShortcutKey<A>) {
-    if let Some(entry) = A::entry(key) {
-        let answers = key.translated(&read(entry, true)).reversed();
-        A::forget(&answers);
-        A::forget(key);
+fn forget<A: Family>(passage: &Passage<A>) {
+    if let Some(entry) = A::entry(&passage.key)
+        && let Some(shortcut) = read(entry, passage.check(), false)
+    {
+        A::forget(&passage.translated(&shortcut).reversed().key);
+        A::forget(&passage.key);
     }
 }
 
-/// Copies a shortcut, with what only an skb has where `whole`, its check last: the memory of an entry that is forgotten
-/// meanwhile is given away at once, and the check is what is written first.
+/// Copies what a shortcut makes of packets, with what only an skb has where `whole`. `None` if its check is another one; it is
+/// read last: the memory of an entry that is forgotten meanwhile is given away at once, and the check is what is written first.
 #[inline(always)]
-fn read<S: Copy>(entry: *mut Shortcut<S>, whole: bool) -> Shortcut<S> {
+fn read<S: Copy>(entry: *mut Shortcut<S>, check: u32, whole: bool) -> Option<Shortcut<S>> {
     macro_rules! field {
         ($name:ident) => {
             // SAFETY: the pointer comes from the map; all fields are integers.
             unsafe { (&raw const (*entry).$name).read_volatile() }
         };
     }
-    Shortcut {
-        leased: field!(leased),
-        bytes: 0,
-        packets: 0,
-        generation: field!(generation),
-        size: field!(size),
+    let shortcut = Shortcut {
         out: field!(out),
         mark: if whole { field!(mark) } else { 0 },
         priority: if whole { field!(priority) } else { 0 },
         traits: field!(traits),
-        tos: field!(tos),
         uplink: field!(uplink),
         port: field!(port),
-        inbound_begin: field!(inbound_begin),
-        inbound_end: field!(inbound_end),
         outbound: field!(outbound),
         address: field!(address),
-        check: field!(check),
-    }
+        // What does not change packets.
+        bytes: 0,
+        packets: 0,
+        leased: 0,
+        generation: 0,
+        size: 0,
+        tos: 0,
+        inbound_begin: 0,
+        inbound_end: 0,
+        check,
+    };
+    if field!(check) == check { Some(shortcut) } else { None }
 }
 
 #[inline(always)]

@@ -67,53 +67,57 @@ impl Address for [u32; 4] {
     }
 }
 
-impl<A: Address> ShortcutKey<A> {
-    /// The key of a packet that comes in by device `ifindex`.
+/// A packet at a device: who talks to whom, by which protocol.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passage<A> {
+    /// Who talks to whom.
+    pub key: ShortcutKey<A>,
+    /// [`way`] by that device.
+    pub way: u32,
+}
+
+impl<A: Address> Passage<A> {
+    /// Of a packet that comes in by device `ifindex`.
     #[inline(always)]
     pub fn of(packet: &Candidate<A>, ifindex: u32) -> Self {
-        Self {
-            source: packet.source,
-            destination: packet.destination,
-            source_port: packet.source_port,
-            destination_port: packet.destination_port,
-            way: way(ifindex, packet.protocol as u32),
-        }
+        let Candidate { source, destination, source_port, destination_port, .. } = *packet;
+        let key = ShortcutKey { source, destination, source_port, destination_port };
+        Self { key, way: way(ifindex, packet.protocol as u32) }
     }
 
     /// [`Shortcut::check`].
     #[inline(always)]
     pub fn check(&self) -> u32 {
-        let ports = (self.source_port as u32) << 16 | self.destination_port as u32;
-        let mixed = self.source.mixed() ^ self.destination.mixed().rotate_left(16) ^ ports.rotate_left(5);
+        let ShortcutKey { source, destination, source_port, destination_port } = self.key;
+        let ports = (source_port as u32) << 16 | destination_port as u32;
+        let mixed = source.mixed() ^ destination.mixed().rotate_left(16) ^ ports.rotate_left(5);
         mixed.wrapping_mul(0x9e37_79b1) ^ self.way
     }
 
-    /// What the packet is after the stack.
+    /// What the packet is after the stack, at the device that it leaves by.
     #[inline(always)]
     pub fn translated(&self, shortcut: &Shortcut<A::Stored>) -> Self {
         let (address, port) = (A::of(shortcut.address), shortcut.port);
-        if shortcut.traits & trait_of::SOURCE != 0 {
-            Self { source: address, source_port: port, way: self.way_out(shortcut), ..*self }
+        let key = if shortcut.traits & trait_of::SOURCE != 0 {
+            ShortcutKey { source: address, source_port: port, ..self.key }
         } else {
-            Self { destination: address, destination_port: port, way: self.way_out(shortcut), ..*self }
-        }
+            ShortcutKey { destination: address, destination_port: port, ..self.key }
+        };
+        Self { key, way: way(shortcut.out, self.way & 0xff) }
     }
 
-    /// The key of what comes back, if this is a packet after the stack.
+    /// What comes back, if this is a packet after the stack.
     #[inline(always)]
     pub const fn reversed(&self) -> Self {
-        Self {
-            source: self.destination,
-            destination: self.source,
-            source_port: self.destination_port,
-            destination_port: self.source_port,
-            way: self.way,
-        }
-    }
-
-    #[inline(always)]
-    const fn way_out(&self, shortcut: &Shortcut<A::Stored>) -> u32 {
-        way(shortcut.out, self.way & 0xff)
+        let ShortcutKey { source, destination, source_port, destination_port } = self.key;
+        let key = ShortcutKey {
+            source: destination,
+            destination: source,
+            source_port: destination_port,
+            destination_port: source_port,
+        };
+        Self { key, way: self.way }
     }
 }
 
@@ -186,8 +190,8 @@ pub const fn lower_hop_limit() -> u64 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival<A> {
-    /// Its key.
-    pub key: ShortcutKey<A>,
+    /// Where it came in.
+    pub passage: Passage<A>,
     /// `skb->hash`, which goes with the packet through the stack, NAT included.
     pub hash: u32,
     /// Generation in slot 0 of the epochs when it came in.
@@ -237,8 +241,8 @@ pub fn learn<A: Address>(
     left: &Candidate<A>,
     departure: &Departure,
 ) -> Option<Shortcut<A::Stored>> {
-    let key = &arrival.key;
-    let same = left.protocol as u32 == key.way & 0xff
+    let Passage { key, way } = &arrival.passage;
+    let same = left.protocol as u32 == way & 0xff
         && left.seal == arrival.seal
         && left.length == arrival.length
         && left.tos == arrival.tos
@@ -254,7 +258,7 @@ pub fn learn<A: Address>(
         (0, left.destination, left.destination_port)
     };
     Some(Shortcut {
-        check: key.check(),
+        check: arrival.passage.check(),
         leased: departure.now,
         bytes: 0,
         packets: 0,
@@ -290,15 +294,15 @@ pub fn leads_alike<S: Copy + Eq>(one: &Shortcut<S>, other: &Shortcut<S>) -> bool
         && one.outbound == other.outbound
 }
 
-/// `answer` undoes what `shortcut` does to packets with this key.
+/// `answer` is of what comes back, and undoes what `shortcut` does to packets at this passage.
 #[inline(always)]
 pub fn is_undone<A: Address>(
-    key: &ShortcutKey<A>,
+    passage: &Passage<A>,
     shortcut: &Shortcut<A::Stored>,
     answer: &Shortcut<A::Stored>,
 ) -> bool {
-    let there = key.translated(shortcut).reversed();
-    there.translated(answer).reversed() == *key && shortcut.uplink == answer.uplink
+    let there = passage.translated(shortcut).reversed();
+    there.check() == answer.check && there.translated(answer).reversed() == *passage && shortcut.uplink == answer.uplink
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ fn masqueraded(frame: &[u8], port: u16) -> Vec<u8> {
 
 fn arrival(packet: &Candidate<u32>, ifindex: u32) -> Arrival<u32> {
     let Candidate { seal, length, tos, ttl, .. } = *packet;
-    let key = ShortcutKey::of(packet, ifindex);
-    Arrival { key, hash: 1, generation: 1, seal, length, tos, ttl, inbound_begin: 1, inbound_end: 2 }
+    let passage = Passage::of(packet, ifindex);
+    Arrival { passage, hash: 1, generation: 1, seal, length, tos, ttl, inbound_begin: 1, inbound_end: 2 }
 }
 
 fn departure(out: u32, packet: &Candidate<u32>) -> Departure {
@@ -53,9 +53,9 @@ fn a_shortcut_does_what_the_stack_did() {
     for frame in [udp4(), tcp4(0x10)] {
         let after = masqueraded(&frame, 1024);
         let shortcut = learned(&frame, &after).unwrap();
-        let key = ShortcutKey::of(&read(&frame), LAN);
-        assert_eq!(key.translated(&shortcut), ShortcutKey::of(&read(&after), WAN));
-        let change = Change::of(&shortcut, &key);
+        let passage = Passage::of(&read(&frame), LAN);
+        assert_eq!(passage.translated(&shortcut), Passage::of(&read(&after), WAN));
+        let change = Change::of(&shortcut, &passage.key);
         let field = 34 + if frame[23] == 17 { 6 } else { 16 };
         let checksum = |frame: &[u8], at: usize| u16::from_ne_bytes([frame[at], frame[at + 1]]);
         assert_eq!(adjusted(checksum(&frame, field), change.address + change.port), checksum(&after, field));
@@ -90,19 +90,21 @@ fn answers_must_undo_it() {
     let frame = udp4();
     let after = masqueraded(&frame, 1024);
     let shortcut = learned(&frame, &after).unwrap();
-    let key = ShortcutKey::of(&read(&frame), LAN);
-    let answer_key = key.translated(&shortcut).reversed();
-    assert_eq!(answer_key.way, way(WAN, 17));
-    let good = Shortcut { out: LAN, traits: 0, address: key.source, port: key.source_port, ..shortcut };
-    assert!(is_undone(&key, &shortcut, &good));
+    let passage = Passage::of(&read(&frame), LAN);
+    let answers = passage.translated(&shortcut).reversed();
+    assert_eq!(answers.way, way(WAN, 17));
+    let ShortcutKey { source: address, source_port: port, .. } = passage.key;
+    let good = Shortcut { check: answers.check(), out: LAN, traits: 0, address, port, ..shortcut };
+    assert!(is_undone(&passage, &shortcut, &good));
     for bad in [
         Shortcut { out: WAN, ..good },
         Shortcut { address: OURS, ..good },
         Shortcut { port: 1, ..good },
         Shortcut { traits: trait_of::SOURCE, ..good },
         Shortcut { uplink: 1, ..good },
+        Shortcut { check: Passage { way: way(WAN, 6), ..answers }.check(), ..good },
     ] {
-        assert!(!is_undone(&key, &shortcut, &bad), "{bad:?}");
+        assert!(!is_undone(&passage, &shortcut, &bad), "{bad:?}");
     }
 }
 
@@ -153,14 +155,16 @@ proptest! {
 
     #[test]
     fn checks_tell_keys_apart(source: u32, destination: u32, source_port: u16, destination_port: u16, bit in 0_u32..32) {
-        let key = ShortcutKey { source, destination, source_port, destination_port, way: 0x406 };
-        for other in [
+        let key = ShortcutKey { source, destination, source_port, destination_port };
+        let passage = Passage { key, way: 0x406 };
+        let others = [
             ShortcutKey { source: source ^ 1 << bit, ..key },
             ShortcutKey { destination: destination ^ 1 << bit, ..key },
             ShortcutKey { source_port: source_port ^ 1 << (bit % 16), ..key },
-            ShortcutKey { way: key.way ^ 1 << bit, ..key },
-        ] {
-            prop_assert_ne!(key.check(), other.check());
+        ];
+        for other in others.map(|key| Passage { key, ..passage }) {
+            prop_assert_ne!(passage.check(), other.check());
         }
+        prop_assert_ne!(passage.check(), Passage { way: passage.way ^ 1 << bit, ..passage }.check());
     }
 }

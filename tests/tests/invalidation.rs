@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map, MapData};
-use pcc_ebpf::abi::{ABI, Epoch, Shortcut4, ShortcutKey4, map, way};
+use pcc_ebpf::abi::{ABI, Epoch, Shortcut4, ShortcutKey4, map};
 use rustix::process::Signal;
 use tests::lab::address::{CLIENT4, PORT, SERVER4};
 use tests::lab::settings::READY;
@@ -110,22 +110,17 @@ fn a_deleted_connection_has_no_shortcuts() {
     let lab = Lab::builder().defaults(Defaults::All).build();
     let _pcc = run(&lab);
     let conversation = lab.client().tcp_connect(Some(41_000), SocketAddr::new(SERVER4.into(), PORT), PATIENCE).unwrap();
-    let index = |device: &str| {
-        let shown = lab.router().ip(&format!("-o link show {device}"));
-        shown.split(':').next().unwrap().parse::<u32>().unwrap()
-    };
-    let key = |(from, from_port): (Ipv4Addr, u16), (to, to_port): (Ipv4Addr, u16), device: &str| ShortcutKey4 {
+    let key = |(from, from_port): (Ipv4Addr, u16), (to, to_port): (Ipv4Addr, u16)| ShortcutKey4 {
         source: u32::from_ne_bytes(from.octets()),
         destination: u32::from_ne_bytes(to.octets()),
         source_port: from_port.to_be(),
         destination_port: to_port.to_be(),
-        way: way(index(device), 6),
     };
     let isp = conversation.isp;
     let translated = lab.isp(isp).link.router4;
-    let there = key((CLIENT4, 41_000), (SERVER4, PORT), "lan");
-    let back = key((SERVER4, PORT), (translated, 41_000), &format!("wan{isp}"));
-    let other = key((CLIENT4, 41_001), (SERVER4, PORT), "lan");
+    let there = key((CLIENT4, 41_000), (SERVER4, PORT));
+    let back = key((SERVER4, PORT), (translated, 41_000));
+    let other = key((CLIENT4, 41_001), (SERVER4, PORT));
     let mut shortcuts =
         HashMap::<_, ShortcutKey4, Shortcut4>::try_from(Map::LruHashMap(pinned(&lab, map::SHORT4))).unwrap();
     let nothing = Shortcut4 {

@@ -85,6 +85,27 @@ fn from_two_lans_but_not_between_them() {
     }
 }
 
+/// They share an entry of the map, and its first owner keeps it.
+#[test]
+fn of_connections_that_differ_by_their_protocol_alone_the_first_has_it() {
+    const CLIENT_PORT: u16 = 41_000;
+    let lab = Lab::builder().defaults(Defaults::All).build();
+    let _pcc = run(&lab, "tc");
+    for server in [IpAddr::from(SERVER4), SERVER6.into()] {
+        let open = |protocol| {
+            let remote = SocketAddr::new(server, PORT);
+            lab.client().open(protocol, Some(CLIENT_PORT), remote, PATIENCE).unwrap()
+        };
+        let mut first = open(Protocol::Udp);
+        let taken = talk(&lab, &mut first);
+        assert!(taken >= ENOUGH, "{server}: {taken}");
+        let mut second = open(Protocol::Tcp);
+        assert_eq!(talk(&lab, &mut second), 0, "{server}");
+        let taken = talk(&lab, &mut first);
+        assert!(taken >= ENOUGH, "{server}, after the other: {taken}");
+    }
+}
+
 #[test]
 fn by_uplinks_that_share_their_gateway() {
     let lab = Lab::builder().defaults(Defaults::All).same_gateway().port_forward().build();

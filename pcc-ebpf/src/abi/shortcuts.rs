@@ -1,6 +1,8 @@
 //! Shortcuts: what the stack did to the packets of a connection, so that later ones need not go through it.
 
-/// Key of a shortcut: a packet as it comes in. Addresses and ports are in network order.
+/// Key of a shortcut: the ends of a packet as it comes in, in network order. The device that it comes in by and its protocol are
+/// in [`Shortcut::check`] alone, as a shorter key is cheaper to hash: connections that differ in nothing else share an entry, and
+/// the first of them has it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShortcutKey<A> {
@@ -12,8 +14,6 @@ pub struct ShortcutKey<A> {
     pub source_port: u16,
     /// Destination port.
     pub destination_port: u16,
-    /// [`way`] in.
-    pub way: u32,
 }
 
 /// Key of an IPv4 shortcut.
@@ -34,8 +34,8 @@ pub const fn way(ifindex: u32, protocol: u32) -> u32 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortcut<A> {
-    /// Hash of the key. Readers compare it after all other fields: the kernel gives a forgotten entry's memory away at once,
-    /// and writes this word first.
+    /// Hash of the key, and the [`way`] in. Readers compare it after all other fields: the kernel gives a forgotten entry's memory
+    /// away at once, and writes this word first.
     pub check: u32,
     /// [`TICK`] when a packet last made the whole way through the stack.
     pub leased: u32,

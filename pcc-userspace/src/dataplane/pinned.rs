@@ -13,7 +13,7 @@ use pcc_ebpf::abi::{
 };
 use pcc_ebpf::shortcut;
 
-use super::shortcuts::{key4, key6, tick};
+use super::shortcuts::{passage4, passage6, tick};
 
 /// The maps of a data path, for reading. Reading does not count as use: it keeps nothing in a cache.
 pub struct Pinned {
@@ -83,9 +83,9 @@ impl Pinned {
     /// The kernel refuses to tell.
     pub fn shortcut(&self, ends: (SocketAddr, SocketAddr), protocol: u8, devices: &[u32]) -> Result<Option<Taken>> {
         for way in devices.iter().map(|ifindex| way(*ifindex, protocol.into())) {
-            let taken = match (key4(ends, way), key6(ends, way)) {
-                (Some(key), _) => self.taken(&self.short4, &key)?,
-                (_, Some(key)) => self.taken(&self.short6, &key)?,
+            let taken = match (passage4(ends, way), passage6(ends, way)) {
+                (Some(passage), _) => self.taken(&self.short4, &passage.key, passage.check())?,
+                (_, Some(passage)) => self.taken(&self.short6, &passage.key, passage.check())?,
                 (None, None) => None,
             };
             if taken.is_some() {
@@ -108,11 +108,16 @@ impl Pinned {
         Ok(self.epochs.get(&uplink, 0)?.lease)
     }
 
-    fn taken<K: Pod, A: Copy + 'static>(&self, map: &HashMap<MapData, K, Shortcut<A>>, key: &K) -> Result<Option<Taken>>
+    fn taken<K: Pod, A: Copy + 'static>(
+        &self,
+        map: &HashMap<MapData, K, Shortcut<A>>,
+        key: &K,
+        check: u32,
+    ) -> Result<Option<Taken>>
     where
         Shortcut<A>: Pod,
     {
-        let Some(shortcut) = found(map.get(key, 0))? else { return Ok(None) };
+        let Some(shortcut) = found(map.get(key, 0))?.filter(|it| it.check == check) else { return Ok(None) };
         let epoch = self.epochs.get(&shortcut.uplink.into(), 0)?;
         let holds = shortcut::holds(&shortcut, &epoch, tick());
         Ok(Some(Taken { packets: shortcut.packets, bytes: shortcut.bytes, holds }))

@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result};
 use aya::Pod;
 use aya::maps::{HashMap, MapError};
-use pcc_ebpf::abi::{self, Epoch, MAX_UPLINK, Shortcut4, Shortcut6, ShortcutKey4, ShortcutKey6, TICK, map};
+use pcc_ebpf::abi::{Epoch, MAX_UPLINK, Shortcut4, Shortcut6, ShortcutKey, TICK, map};
 use pcc_ebpf::flow;
+use pcc_ebpf::shortcut::Passage;
 
 use super::DataPlane;
 use crate::host::netlink::Ended;
@@ -48,11 +49,10 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Forgets both shortcuts of each of the connections that ended, by whichever of `devices` (interface indices) their packets
-    /// came in.
-    pub fn forget_connections(&mut self, ended: &[Ended], devices: &[u32]) -> Result<()> {
-        self.forget::<_, Shortcut4>(map::SHORT4, ended, devices, key4)?;
-        self.forget::<_, Shortcut6>(map::SHORT6, ended, devices, key6)
+    /// Forgets both shortcuts of each of the connections that ended.
+    pub fn forget_connections(&mut self, ended: &[Ended]) -> Result<()> {
+        self.forget::<_, Shortcut4>(map::SHORT4, ended, |ends| passage4(ends, 0).map(|passage| passage.key))?;
+        self.forget::<_, Shortcut6>(map::SHORT6, ended, |ends| passage6(ends, 0).map(|passage| passage.key))
     }
 
     /// Removes the keys that `key` makes from the map called `name`.
@@ -60,19 +60,15 @@ impl DataPlane {
         &mut self,
         name: &str,
         ended: &[Ended],
-        devices: &[u32],
-        key: impl Fn((SocketAddr, SocketAddr), u32) -> Option<K>,
+        key: impl Fn((SocketAddr, SocketAddr)) -> Option<K>,
     ) -> Result<()> {
         let map = self.ebpf.map_mut(name).with_context(|| format!("map `{name}`"))?;
         let mut map = HashMap::<_, K, V>::try_from(map)?;
-        for Ended { protocol, original, reply } in ended {
-            let ways = devices.iter().map(|ifindex| abi::way(*ifindex, (*protocol).into()));
-            for key in ways.flat_map(|way| [key(*original, way), key(*reply, way)]).flatten() {
-                match map.remove(&key) {
-                    // Most were never learned.
-                    Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
-                    outcome => outcome.with_context(|| format!("forgetting a shortcut in `{name}`"))?,
-                }
+        for key in ended.iter().flat_map(|ended| [key(ended.original), key(ended.reply)]).flatten() {
+            match map.remove(&key) {
+                // Most were never learned.
+                Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
+                outcome => outcome.with_context(|| format!("forgetting a shortcut in `{name}`"))?,
             }
         }
         Ok(())
@@ -91,30 +87,20 @@ pub(super) fn tick() -> u32 {
     (nanoseconds >> TICK) as u32
 }
 
-/// The key of packets from one end to the other that come in by `way`; `None` if they are not IPv4.
-pub(super) fn key4((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<ShortcutKey4> {
+/// Packets from one end to the other that come in by `way`; `None` if they are not IPv4.
+pub(super) fn passage4((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<Passage<u32>> {
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else { return None };
     let [source, destination] = [source, destination].map(|address| u32::from_ne_bytes(address.octets()));
-    Some(ShortcutKey4 {
-        source,
-        destination,
-        source_port: from.port().to_be(),
-        destination_port: to.port().to_be(),
-        way,
-    })
+    let [source_port, destination_port] = [from, to].map(|end| end.port().to_be());
+    Some(Passage { key: ShortcutKey { source, destination, source_port, destination_port }, way })
 }
 
 /// Likewise of IPv6.
-pub(super) fn key6((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<ShortcutKey6> {
+pub(super) fn passage6((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<Passage<[u32; 4]>> {
     if from.is_ipv4() || to.is_ipv4() {
         return None;
     }
     let [source, destination] = [from, to].map(|end| flow::words(end.ip()));
-    Some(ShortcutKey6 {
-        source,
-        destination,
-        source_port: from.port().to_be(),
-        destination_port: to.port().to_be(),
-        way,
-    })
+    let [source_port, destination_port] = [from, to].map(|end| end.port().to_be());
+    Some(Passage { key: ShortcutKey { source, destination, source_port, destination_port }, way })
 }

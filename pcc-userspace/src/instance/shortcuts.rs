@@ -93,8 +93,7 @@ impl Instance {
 
     /// Forgets the shortcuts of connections that ended.
     pub fn forget_shortcuts(&mut self, ended: &[Ended]) {
-        let devices: Vec<u32> = self.devices().collect();
-        if let Err(error) = self.plane.forget_connections(ended, &devices) {
+        if let Err(error) = self.plane.forget_connections(ended) {
             tracing::error!("{error:#}");
         }
     }

@@ -8,7 +8,7 @@ use aya::maps::HashMap as BpfHashMap;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use pcc_ebpf::abi::{
     BUCKETS, Counter, Device, Flow, FlowKey, MarkLayout, Settings, Sticky, StickyKey, Traffic, UPLINK_SLOTS, Uplink,
-    bucket_index, map, policy_index, program,
+    bucket_index, device, map, policy_index, program,
 };
 use pcc_ebpf::packet::{Headers, ether};
 use pcc_userspace::config::Paths;
@@ -99,7 +99,8 @@ impl Bench {
         let alternate: Vec<u32> = (0..BUCKETS).map(|bucket| bucket % 2 + 1).collect();
         bench.publish_buckets(&alternate, &alternate);
         for (ifindex, uplink, header_length) in [(LAN, 0, 14), (BARE, 0, 0), (WAN1, 1, 14), (WAN2, 2, 0)] {
-            bench.set_device(ifindex, Device { uplink, header_length, number: 0, ..Device::default() });
+            let shortcuts = if ifindex == WAN1 { device::FRAMES } else { 0 };
+            bench.set_device(ifindex, Device { uplink, header_length, number: 0, shortcuts, ..Device::default() });
         }
         bench
     }

@@ -12,6 +12,8 @@ use crate::random::{self, runner};
 #[path = "shortcuts/scene.rs"]
 mod scene;
 
+/// Index of a device that is not there.
+const GONE: u32 = 4711;
 const TCP: Transport = Transport::Tcp(flag::ACK);
 
 fn v4(transport: Transport) -> Packet {
@@ -123,6 +125,8 @@ fn refuses<A: Family>(bench: &mut Bench, program: &'static str, packet: &Packet,
         });
     } else {
         refuse("the other device takes no frames", &|scene| scene.shortcut.traits &= !trait_of::FRAMES);
+        refuse("the other device takes none any more", &|scene| scene.shortcut.out = WAN2);
+        refuse("the other device is gone", &|scene| scene.shortcut.out = GONE);
         refuse("to another address", &|scene| scene.shortcut.inbound_end ^= 1);
     }
     let ttl = if packet.source().is_ipv4() { 22 } else { 21 };
@@ -165,7 +169,7 @@ fn refuses<A: Family>(bench: &mut Bench, program: &'static str, packet: &Packet,
             refuse("the end", &|scene| scene.frame[transport + 13] = flags);
         }
     }
-    // Of another connection, or by another device.
+    // Of another connection, which may differ by the device or the protocol alone.
     let elsewhere = |scene: &mut Scene<A>, bench: &mut Bench| {
         assert_eq!(scene.play(bench), Action::Pass, "{program}: {packet:?}");
     };
@@ -174,10 +178,12 @@ fn refuses<A: Family>(bench: &mut Bench, program: &'static str, packet: &Packet,
         scene.frame[transport + at] ^= 1;
         elsewhere(&mut scene, bench);
     }
-    let mut scene = scene();
-    A::forget(bench, &scene.key);
-    scene.key.way += 1 << 8;
-    elsewhere(&mut scene, bench);
+    for difference in [1 << 8, 1] {
+        let mut scene = scene();
+        scene.passage.way ^= difference;
+        scene.shortcut.check = scene.passage.check();
+        elsewhere(&mut scene, bench);
+    }
 }
 
 #[test]
@@ -228,7 +234,7 @@ fn what_breaks_a_connection_makes_both_its_ways_forgotten() {
                 let scene = Scene::<A>::new(program, &packet.build(), trait_of::SOURCE);
                 let mut scene = scene.unwrap();
                 scene.frame = packet.clone().transport(Transport::Tcp(flags)).build().to_vec();
-                let answers = scene.key.translated(&scene.shortcut).reversed();
+                let answers = scene.passage.translated(&scene.shortcut).reversed().key;
                 A::put(bench, &answers, &Shortcut { check: 0, ..scene.shortcut });
                 assert_eq!(scene.play(bench), Action::Pass);
                 let known = [scene.stored(bench).is_some(), A::get(bench, &answers).is_some()];

@@ -5,7 +5,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use pcc_ebpf::abi::{Address6, Device, Shortcut, ShortcutKey, TICK, Traffic, device, map, program, trait_of, way};
 use pcc_ebpf::candidate::{self, Candidate, fold};
 use pcc_ebpf::packet::protocol;
-use pcc_ebpf::shortcut::{Address, Change, adjusted, holds, lower_ttl, size, suits};
+use pcc_ebpf::shortcut::{Address, Change, Passage, adjusted, holds, lower_ttl, size, suits};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::bench::{Bench, LAN, Skb, WAN1};
@@ -126,7 +126,7 @@ pub struct Scene<A: Family> {
     pub device: Option<Device>,
     /// Seconds.
     pub lease: u32,
-    pub key: ShortcutKey<A>,
+    pub passage: Passage<A>,
     pub shortcut: Shortcut<A::Stored>,
 }
 
@@ -135,9 +135,9 @@ impl<A: Family> Scene<A> {
     pub fn new(program: &'static str, frame: &[u8], traits: u8) -> Option<Self> {
         let packet = A::read(frame)?;
         let mut scene = Self::of_nothing(program, frame);
-        scene.key = ShortcutKey::of(&packet, scene.skb.ifindex);
+        scene.passage = Passage::of(&packet, scene.skb.ifindex);
         scene.shortcut = Shortcut {
-            check: scene.key.check(),
+            check: scene.passage.check(),
             size: packet.length as u16,
             tos: packet.tos,
             traits: traits | scene.shortcut.traits,
@@ -154,7 +154,6 @@ impl<A: Family> Scene<A> {
             destination: A::of_words([2; 4]),
             source_port: 1,
             destination_port: 2,
-            way: way(ifindex, 6),
         };
         let half = |at: usize| u16::from_ne_bytes([frame[at], frame[at + 1]]);
         let word = |at: usize| u32::from_ne_bytes(frame[at..at + 4].try_into().unwrap());
@@ -189,7 +188,7 @@ impl<A: Family> Scene<A> {
                 ..Device::default()
             }),
             lease: 20,
-            key,
+            passage: Passage { key, way: way(ifindex, 6) },
             shortcut,
         }
     }
@@ -198,14 +197,14 @@ impl<A: Family> Scene<A> {
     pub fn on(mut self, ifindex: u32, uplink: u32) -> Self {
         self.skb.ifindex = ifindex;
         self.device = self.device.map(|device| Device { uplink, ..device });
-        self.key.way = way(ifindex, self.key.way & 0xff);
-        self.shortcut.check = self.key.check();
+        self.passage.way = way(ifindex, self.passage.way & 0xff);
+        self.shortcut.check = self.passage.check();
         self
     }
 
     /// The shortcut as it is afterwards.
     pub fn stored(&self, bench: &mut Bench) -> Option<Shortcut<A::Stored>> {
-        A::get(bench, &self.key)
+        A::get(bench, &self.passage.key)
     }
 
     /// Plays it, with what was counted for the uplink and the shortcut: packets and bytes.
@@ -233,7 +232,7 @@ impl<A: Family> Scene<A> {
         if let Some(device) = self.device {
             bench.set_device(self.skb.ifindex, device);
         }
-        A::put(bench, &self.key, &self.shortcut);
+        A::put(bench, &self.passage.key, &self.shortcut);
         let expected = self.expected(bench);
         let run = if is_tc { self.run_tc(bench) } else { self.run_xdp(bench) };
         let (action, frame, mark, priority) = run;
@@ -254,19 +253,20 @@ impl<A: Family> Scene<A> {
         const OURS: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
         let is_tc = self.program == program::SHORTCUT;
         let packet = A::read(&self.frame)?;
-        let (key, shortcut) = (&self.key, &self.shortcut);
+        let (passage, shortcut) = (&self.passage, &self.shortcut);
         let epoch = bench.plane.epoch(u32::from(shortcut.uplink)).ok()?;
         let half = |at: usize| u16::from_ne_bytes([self.frame[at], self.frame[at + 1]]);
         let word = |at: usize| u32::from_ne_bytes(self.frame[at..at + 4].try_into().unwrap());
-        let goes = ShortcutKey::of(&packet, self.skb.ifindex) == *key
+        let goes = Passage::of(&packet, self.skb.ifindex) == *passage
             && holds(shortcut, &epoch, now())
-            && shortcut.check == key.check();
+            && shortcut.check == passage.check();
         let own = if is_tc {
             self.device.is_some_and(|device| device.shortcuts & device::TAKES != 0)
                 && self.frame[..6] == OURS
                 && suits(shortcut, &packet, size(&packet, self.skb.segment))
         } else {
             shortcut.traits & trait_of::FRAMES != 0
+                && shortcut.out == WAN1
                 && (half(0), word(2)) == (shortcut.inbound_begin, shortcut.inbound_end)
                 && suits(shortcut, &packet, packet.length)
         };
@@ -275,7 +275,7 @@ impl<A: Family> Scene<A> {
 
     fn rewritten(&self, packet: &Candidate<A>) -> Vec<u8> {
         let (shortcut, mut frame) = (&self.shortcut, self.frame.clone());
-        let change = Change::of(shortcut, &self.key);
+        let change = Change::of(shortcut, &self.passage.key);
         frame[A::TTL] -= 1;
         if A::TRANSPORT == 34 {
             edit(&mut frame, 24, |sum| adjusted(sum, change.address + lower_ttl()));
