@@ -136,8 +136,9 @@ fn measure(plan: &Plan, candidates: &[Candidate]) -> Result<Report> {
         for (case, _) in plan.cases.iter().filter(|(_, rounds)| round < *rounds) {
             let figures = match case {
                 Case::Packets(packets) if packets.flows <= SHARED => costs(&mut stands, packets, round, plan.time)?,
+                Case::Connections(family) => new_connections(&mut stands, *family, round, plan.new)?,
                 _ => rotated(stands.len(), round)
-                    .filter_map(|place| Some((place, figure(&mut stands[place], *case, round, plan).transpose()?)))
+                    .filter_map(|place| Some((place, figure(&mut stands[place], *case, plan).transpose()?)))
                     .map(|(place, figure)| Ok((place, figure?)))
                     .collect::<Result<_>>()?,
             };
@@ -188,6 +189,24 @@ fn costs(stands: &mut [Stand], packets: &Packets, round: u32, time: Duration) ->
     Ok(least.into_iter().enumerate().collect())
 }
 
+/// How many connections a second each of `stands` that keeps track of them opens, by its place: `new` of them, in pieces as in
+/// [`costs`].
+fn new_connections(stands: &mut [Stand], family: Family, round: u32, new: u32) -> Result<Vec<(usize, f64)>> {
+    let places: Vec<_> = (0..stands.len()).filter(|place| stands[*place].candidate.tracks()).collect();
+    let mut least = vec![f64::INFINITY; places.len()];
+    for piece in 0..PIECES {
+        let first = KNOWN + round * new + piece * (new / PIECES);
+        for turn in rotated(places.len(), round + piece) {
+            let stand = &mut stands[places[turn]];
+            let cost =
+                again(|| stand.cost_of_new(family, first, first + new / PIECES).inspect_err(|_| stand.forget()))?;
+            least[turn] = least[turn].min(cost);
+        }
+    }
+    stands.iter().for_each(Stand::forget);
+    Ok(places.into_iter().zip(least.into_iter().map(|cost| 1e9 / cost)).collect())
+}
+
 /// Does what others on the machine can spoil.
 fn again<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 1..TRIES {
@@ -200,23 +219,17 @@ fn again<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
 }
 
 /// The figure of one round; `None` where the case says nothing about the candidate.
-fn figure(stand: &mut Stand, case: Case, round: u32, plan: &Plan) -> Result<Option<f64>> {
-    again(|| try_figure(stand, case, round, plan))
+fn figure(stand: &mut Stand, case: Case, plan: &Plan) -> Result<Option<f64>> {
+    again(|| try_figure(stand, case, plan))
 }
 
-fn try_figure(stand: &mut Stand, case: Case, round: u32, plan: &Plan) -> Result<Option<f64>> {
+fn try_figure(stand: &mut Stand, case: Case, plan: &Plan) -> Result<Option<f64>> {
     Ok(Some(match case {
         Case::Packets(packets) => {
             stand.warm_up(&packets, 0, packets.flows)?;
             let cost = stand.cost_over(&packets, plan.time.max(stand.candidate.lease()));
             stand.forget();
             cost?
-        }
-        Case::Connections(family) if stand.candidate.tracks() => {
-            let first = KNOWN + round * plan.new;
-            let cost = stand.cost_of_new(family, first, first + plan.new);
-            stand.forget();
-            1e9 / cost?
         }
         Case::Bulk { streams, offloads } if stand.candidate.carries_sockets(offloads) => {
             bulk::measure(stand, streams, offloads, TRANSFER)?
