@@ -303,9 +303,9 @@ counters! {
     CacheHit = "cache_hit",
     /// A packet was hashed because the cache had no usable entry.
     CacheMiss = "cache_miss",
-    /// A packet missed the cache although its connection already had an uplink: a cached decision was lost.
+    /// A packet of TCP missed the cache although its connection already had an uplink: a cached decision was lost.
     Relearned = "relearned",
-    /// A cached decision was confirmed by the first answer.
+    /// A decision was confirmed by the first answer, and is remembered.
     Confirmed = "confirmed",
     /// A cached decision differed from the connection's uplink and was corrected.
     Corrected = "corrected",

@@ -272,13 +272,13 @@ pub fn remember(key: &FlowKey, flow: &Flow) {
     }
 }
 
-/// Stores what was learned about a decision that is mostly there: in its place, as the kernel would give it another entry first,
-/// and take the old one away.
+/// Replaces a decision, if there is one: in its place, as the kernel would give it another entry first, and take the old one away.
 #[inline(always)]
-pub fn correct(key: &FlowKey, flow: &Flow) {
-    let Some(entry) = maps::FLOWS.get_ptr_mut(key) else { return remember(key, flow) };
+pub fn correct(key: &FlowKey, flow: &Flow) -> bool {
+    let Some(entry) = maps::FLOWS.get_ptr_mut(key) else { return false };
     // SAFETY: the pointer comes from the map. Who reads half of it reads a wrong hint, which conntrack overrules.
     unsafe { *entry = *flow };
+    true
 }
 
 /// Puts a packet and the beginning of its walk aside: into a map, because the verifier follows the values of the stack, and

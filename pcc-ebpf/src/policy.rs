@@ -34,7 +34,8 @@ impl Choice {
         Self { mark: 0, uplink: 0, generation: 0, counter: reason, is_news: false, first_seen: 0, now: 0 }
     }
 
-    /// What to remember, if the flow key tells the connection ([`Headers::cacheable`]).
+    /// What to remember, if the flow key tells the connection ([`Headers::cacheable`]), in the place of what is remembered, or as
+    /// [`is_remembered_at_once`] says.
     #[inline(always)]
     pub const fn flow(&self, settings: &Settings) -> Flow {
         let mark = self.mark & !settings.mark_missed;
@@ -132,9 +133,17 @@ fn usable<T: Tables>(tables: &T, id: u32) -> Option<Uplink> {
 
 #[inline(always)]
 fn choice(settings: &Settings, headers: &Headers, id: u32, uplink: &Uplink, counter: Counter, now: u32) -> Choice {
-    let missed = if headers.opens { 0 } else { settings.mark_missed };
+    let missed = if begins(headers) { 0 } else { settings.mark_missed };
     let Uplink { mark, generation, .. } = *uplink;
     Choice { mark: mark | missed, uplink: id, generation, counter, is_news: false, first_seen: now, now }
+}
+
+/// A choice gets an entry of its own in the cache before it is answered. Not so where it may be the first packet of its connection, and
+/// the hash alone decides, which says the same of the second one: many that are asked never answer, and would take the room of
+/// those that do. `ruled`: there are rules.
+#[inline(always)]
+pub const fn is_remembered_at_once(headers: &Headers, ruled: bool) -> bool {
+    ruled || !begins(headers)
 }
 
 /// It may be the first packet of its connection. A TCP packet that is not is one whose decision was lost.

@@ -41,7 +41,8 @@ impl Fake {
         self.sticky.extend(key.zip(choice.is_news.then(|| choice.sticky())));
         let flow = choice.flow(&settings);
         assert_eq!((Some(flow.uplink), flow.mark), (LAYOUT.uplink(choice.mark), LAYOUT.of(flow.uplink)));
-        assert_eq!(choice.mark & LAYOUT.missed() != 0, !headers.opens);
+        let is_lost = headers.key.protocol == u32::from(protocol::TCP) && !headers.opens;
+        assert_eq!(choice.mark & LAYOUT.missed() != 0, is_lost);
         Ok((LAYOUT.uplink(choice.mark).unwrap(), choice.counter))
     }
 }
@@ -138,6 +139,20 @@ fn nobody_keeps_to_an_uplink_that_left() {
     fake.uplinks.get_mut(&2).unwrap().generation = 6;
     fake.sticky.values_mut().for_each(|sticky| sticky.uplink = 2);
     assert_eq!(fake.choose(&v6, STICKY, 0), Ok((3, Counter::CacheMiss)));
+}
+
+#[test]
+fn what_may_begin_is_remembered_at_once_only_with_rules() {
+    let of = |protocol, opens| packet("192.0.2.2:3", protocol, opens);
+    for (headers, expected) in [
+        (of(protocol::TCP, true), false),
+        (of(protocol::UDP, false), false),
+        (of(protocol::ICMP, false), false),
+        (of(protocol::TCP, false), true),
+    ] {
+        assert_eq!(is_remembered_at_once(&headers, false), expected, "{headers:?}");
+        assert!(is_remembered_at_once(&headers, true), "{headers:?}");
+    }
 }
 
 #[test]

@@ -5,12 +5,12 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
 use pcc_ebpf::abi::device::GIVES;
-use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
+use pcc_ebpf::abi::{Counter, Device, Flow, FlowKey, Settings};
 use pcc_ebpf::classify::{Lesson, Recall, Tables, closes, learn, recall};
 use pcc_ebpf::mangle::{self, Walk};
 use pcc_ebpf::packet::{Headers, Unread, parse};
 use pcc_ebpf::peer::{answer, ask};
-use pcc_ebpf::policy::{keep, select};
+use pcc_ebpf::policy::{is_remembered_at_once, keep, select};
 
 use crate::access::{self, Linear, Maps};
 use crate::maps::Scratch;
@@ -125,7 +125,7 @@ pub fn pcc_mirror_out(ctx: TcContext) -> i32 {
         {
             let answered = headers.key.reversed();
             if let Lesson::Remember(flow, counter) = mangle::learn(&Maps, settings, mark, &answered, access::now()) {
-                access::correct(&answered, &flow);
+                learned(&answered, &flow);
                 access::count(counter);
             }
         }
@@ -143,7 +143,7 @@ fn learn_answer(ctx: &TcContext, settings: &Settings, device: &Device) -> bool {
     let answered = headers.key.reversed();
     let is_known = match learn(&Maps, settings, access::mark(ctx), &answered, access::now()) {
         Lesson::Remember(flow, counter) => {
-            access::correct(&answered, &flow);
+            learned(&answered, &flow);
             access::count(counter);
             note_answer(&headers, flow.uplink);
             false
@@ -155,6 +155,14 @@ fn learn_answer(ctx: &TcContext, settings: &Settings, device: &Device) -> bool {
         return false;
     }
     is_known
+}
+
+/// Stores what an answer taught.
+#[inline(always)]
+fn learned(answered: &FlowKey, flow: &Flow) {
+    if !access::correct(answered, flow) {
+        access::remember(answered, flow);
+    }
 }
 
 /// Notes that an address was asked.
@@ -229,7 +237,8 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, device: &Device, headers: 
 /// Chooses for a flow that the cache does not know. The functions that it calls are together too large for one stack.
 #[inline(always)]
 fn mark_by_policy(ctx: &TcContext, settings: &Settings, scratch: &mut Scratch, now: u32) {
-    if scratch.walking.walk.next != 0 {
+    let ruled = scratch.walking.walk.next != 0;
+    if ruled {
         walk(scratch);
     }
     let policy = scratch.walking.walk.policy;
@@ -250,7 +259,10 @@ fn mark_by_policy(ctx: &TcContext, settings: &Settings, scratch: &mut Scratch, n
     }
     access::set_mark(ctx, settings.mark_mask, choice.mark);
     if headers.cacheable {
-        access::remember(&headers.key, &choice.flow(settings));
+        let flow = choice.flow(settings);
+        if !access::correct(&headers.key, &flow) && is_remembered_at_once(headers, ruled) {
+            access::remember(&headers.key, &flow);
+        }
     }
     let FlowKey { source_port, destination_port, protocol, .. } = headers.key;
     info!(ctx, "new flow: protocol {} ports {} -> {}: mark {:x}", protocol, source_port, destination_port, choice.mark);

@@ -1,11 +1,11 @@
 //! Every kind of packet, whole and cut, on devices with and without Ethernet header; which bucket PCC's hash selects.
 
-use pcc_ebpf::abi::{BUCKETS, Counter, FlowKey, MarkLayout};
+use pcc_ebpf::abi::{BUCKETS, Counter, Flow, FlowKey, MarkLayout};
 use pcc_ebpf::classify::{ENDING, HashFields};
 use pcc_ebpf::packet::ether;
 use tests::packet::{Extension, Packet, Transport, flag};
 
-use crate::bench::{BARE, Bench, LAN, Outcome, STRANGER, shortest, with_bench};
+use crate::bench::{BARE, Bench, LAN, Outcome, STRANGER, now, shortest, with_bench};
 
 /// Bits of the mark that are not ours, with one of ours that must go.
 const FOREIGN: u32 = 0xabcd_ef1f;
@@ -136,7 +136,7 @@ fn every_kind_of_packet_gets_its_verdict() {
     });
 }
 
-/// The first packet of its kind, and the second one.
+/// The first packet of its kind, and the second one; and one whose flow is known.
 fn assert_verdict(bench: &mut Bench, device: u32, packet: &Packet, expect: Expect, name: &str) {
     let bytes = packet.build();
     let first = bench.lan_in(device, &bytes, FOREIGN);
@@ -144,22 +144,32 @@ fn assert_verdict(bench: &mut Bench, device: u32, packet: &Packet, expect: Expec
     let layout = bench.model.layout;
     let uplink = layout.uplink(first.mark).unwrap_or_default();
     let hashed = FOREIGN & !layout.mask() | layout.of(uplink);
+    let is_tcp = packet.protocol() == 6;
+    // All others may begin a connection.
+    let missed = if is_tcp { layout.missed() } else { 0 };
     let (counters, marks, remembered) = match expect {
         Expect::Left(reason) => ([reason; 2], [FOREIGN; 2], false),
-        Expect::Flow(..) => ([Counter::CacheMiss, Counter::CacheHit], [hashed | layout.missed(), hashed], true),
-        Expect::Opens => ([Counter::CacheMiss; 2], [hashed; 2], true),
-        Expect::Guess => ([Counter::CacheMiss; 2], [hashed | layout.missed(); 2], false),
+        Expect::Flow(..) if is_tcp => ([Counter::CacheMiss, Counter::CacheHit], [hashed | missed, hashed], true),
+        Expect::Opens => ([Counter::CacheMiss; 2], [hashed; 2], false),
+        Expect::Flow(..) | Expect::Guess => ([Counter::CacheMiss; 2], [hashed | missed; 2], false),
     };
     assert_eq!([first.counter, second.counter], counters, "{name}");
     assert_eq!([first.mark, second.mark], marks, "{name}");
     assert_eq!([first.flow.is_some(), second.flow.is_some()], [remembered; 2], "{name}");
-    if remembered {
-        let (mut source, mut destination) = (packet.source(), packet.destination());
-        if let Expect::Flow(from, to) = expect {
-            source.set_port(from);
-            destination.set_port(to);
-        }
-        let flow = bench.plane.flow(&FlowKey::new(source, destination, packet.protocol())).unwrap();
+    let Expect::Flow(from, to) = expect else { return };
+    let at = |mut address: std::net::SocketAddr, port| {
+        address.set_port(port);
+        address
+    };
+    let key = FlowKey::new(at(packet.source(), from), at(packet.destination(), to), packet.protocol());
+    if !remembered {
+        let other = 3 - uplink;
+        let (mark, generation) = (layout.of(other), bench.plane.uplink(other).unwrap().generation);
+        bench.set_flow(key, Flow { mark, uplink: other, generation, confirmed: 1, last_seen: now() });
+        let third = bench.lan_in(device, &bytes, FOREIGN);
+        assert_eq!((third.counter, layout.uplink(third.mark)), (Counter::CacheHit, Some(other)), "{name}");
+    } else {
+        let flow = bench.plane.flow(&key).unwrap();
         assert_eq!(flow, second.flow, "{name}");
         let flow = flow.unwrap();
         let ending = if ["FIN", "RST"].iter().any(|flag| name.contains(flag)) { ENDING } else { 0 };

@@ -45,8 +45,8 @@ fn only_our_bits_of_the_mark_change() {
             for mark in [0, u32::MAX, 0x1234_5678, 0xdead_beef] {
                 bench.forget_flows();
                 let foreign = mark & !mask;
-                let missed = bench.lan_in(LAN, &udp().build(), mark);
-                let hit = bench.lan_in(LAN, &udp().build(), mark);
+                let missed = bench.lan_in(LAN, &tcp(flag::ACK).build(), mark);
+                let hit = bench.lan_in(LAN, &tcp(flag::ACK).build(), mark);
                 assert_eq!([missed.mark, hit.mark], [foreign | layout.of(1) | layout.missed(), foreign | layout.of(1)]);
             }
         }
@@ -58,10 +58,26 @@ fn a_flow_stays_while_new_ones_follow_the_buckets() {
     with_bench(|bench| {
         all_to(bench, 1);
         bench.lan_in(LAN, &tcp(flag::SYN).build(), 0);
+        bench.lan_out(LAN, &tcp(flag::SYN | flag::ACK).reversed().build(), of(1) | CONFIRMED);
         all_to(bench, 2);
         assert_eq!(bench.lan_in(LAN, &tcp(flag::ACK).build(), 0).mark, of(1));
         let other = Packet::new("192.0.2.1:40001", "198.51.100.8:443").transport(Transport::Tcp(flag::SYN));
         assert_eq!(bench.lan_in(LAN, &other.build(), 0).mark, of(2));
+    });
+}
+
+/// A scan, a flood and a query that nobody answers leave the cache to those that talk.
+#[test]
+fn what_nobody_answers_takes_no_room() {
+    with_bench(|bench| {
+        for packet in [tcp(flag::SYN), udp(), udp().transport(Transport::Icmp(8, 40_000))] {
+            for _ in 0..2 {
+                assert_eq!(bench.lan_in(LAN, &packet.build(), 0).flow, None, "{packet:?}");
+            }
+        }
+        let answer = udp().reversed().build();
+        assert_eq!(bench.lan_out(LAN, &answer, of(1) | CONFIRMED).0, Some(Counter::Confirmed));
+        assert_eq!(bench.lan_in(LAN, &udp().build(), 0).counter, Counter::CacheHit);
     });
 }
 
@@ -117,7 +133,8 @@ fn what_is_not_tcp_idles_out_of_the_cache() {
             assert!(used.flow.is_some_and(|flow| now() - flow.last_seen <= 1), "use is noted: {used:?}");
             bench.set_flow(key, idle(110));
             let anew = bench.lan_in(LAN, &bytes, 0);
-            assert_eq!((anew.mark, anew.counter), (of(2) | MISSED, Counter::CacheMiss), "{packet:?}");
+            assert_eq!((anew.mark, anew.counter), (of(2), Counter::CacheMiss), "{packet:?}");
+            assert_eq!(anew.flow.map(|flow| flow.uplink), Some(2), "in the place of the old one");
         }
         bench.set_flow(key(&tcp(0)), idle(1_000_000));
         assert_eq!(bench.lan_in(LAN, &tcp(flag::ACK).build(), 0).mark, of(1), "TCP may be silent for days");
@@ -227,13 +244,17 @@ fn answers_teach_only_with_a_confirmed_mark() {
 #[test]
 fn an_answer_confirms_or_corrects_a_guess() {
     with_bench(|bench| {
-        for (guess, connection, expected) in [(1, 1, Counter::Confirmed), (1, 2, Counter::Corrected)] {
+        for (guess, connection, of_tcp) in [(1, 1, Counter::Confirmed), (1, 2, Counter::Corrected)] {
             all_to(bench, guess);
-            for (device, packet) in [
-                (LAN, tcp(flag::ACK)),
-                (LAN, tcp(0).transport(Transport::Icmp(8, 40_000))),
-                (LAN, Packet::new("[2001:db8::1]:1", "[2001:db8:9::1]:2").transport(Transport::Udp)),
-                (BARE, Packet::new("8.0.0.1:1", "8.0.0.2:2").bare().transport(Transport::Sctp)),
+            for (device, packet, expected) in [
+                (LAN, tcp(flag::ACK), of_tcp),
+                (LAN, tcp(0).transport(Transport::Icmp(8, 40_000)), Counter::Confirmed),
+                (
+                    LAN,
+                    Packet::new("[2001:db8::1]:1", "[2001:db8:9::1]:2").transport(Transport::Udp),
+                    Counter::Confirmed,
+                ),
+                (BARE, Packet::new("8.0.0.1:1", "8.0.0.2:2").bare().transport(Transport::Sctp), Counter::Confirmed),
             ] {
                 bench.forget_flows();
                 bench.lan_in(device, &packet.build(), 0);

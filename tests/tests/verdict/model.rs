@@ -12,7 +12,7 @@ use pcc_ebpf::classify::{ENDING, HashFields, Lesson, Recall, Tables, closes, lea
 use pcc_ebpf::flow;
 use pcc_ebpf::mangle::{Facts, Rules, Walk, advance};
 use pcc_ebpf::packet::{Headers, Unread, parse};
-use pcc_ebpf::policy::{choose, sticky_key};
+use pcc_ebpf::policy::{choose, is_remembered_at_once, sticky_key};
 use pcc_userspace::rules::Program;
 
 /// What the maps hold, as plain values.
@@ -87,7 +87,9 @@ impl Model {
             Recall::Unknown => {
                 let number = self.policy_of(&headers, ifindex);
                 let choice = choose(self, &self.settings, &headers, number, now);
-                if choice.mark != 0 && headers.cacheable {
+                let ruled = Walk::new(&self.settings, headers.family).next != 0;
+                let is_remembered = is_remembered_at_once(&headers, ruled) || self.flows.contains_key(&headers.key);
+                if choice.mark != 0 && headers.cacheable && is_remembered {
                     self.flows.insert(headers.key, choice.flow(&self.settings));
                 }
                 if choice.is_news {
