@@ -171,7 +171,10 @@ pub enum Recall {
         refresh: bool,
     },
     /// Nothing: [`crate::policy::choose`].
-    Unknown,
+    Unknown {
+        /// There may be an entry, which is of no use.
+        is_cached: bool,
+    },
     /// Leave it to the kernel, unmarked, for this reason.
     Leave(Counter),
 }
@@ -185,18 +188,21 @@ pub fn recall<T: Tables>(tables: &T, settings: &Settings, headers: &Headers, now
     if !headers.key.is_routable() {
         return Recall::Leave(Counter::NotRoutable);
     }
-    if headers.cacheable
-        && !headers.opens
-        && let Some(flow) = tables.flow(&headers.key)
-        && is_usable(tables, settings, &flow, headers.key.protocol, now)
-    {
-        return Recall::Cached { mark: flow.mark, refresh: flow.last_seen != now };
+    let mut is_cached = headers.cacheable;
+    if headers.cacheable && !headers.opens {
+        let flow = tables.flow(&headers.key);
+        if let Some(flow) = &flow
+            && is_usable(tables, settings, flow, headers.key.protocol, now)
+        {
+            return Recall::Cached { mark: flow.mark, refresh: flow.last_seen != now };
+        }
+        is_cached = flow.is_some();
     }
     // After the cache: what is bypassed never gets into it, unless it came in by an uplink.
     if tables.bypassed(headers) {
         return Recall::Leave(Counter::Bypassed);
     }
-    Recall::Unknown
+    Recall::Unknown { is_cached }
 }
 
 /// What an answer on its way to the LAN says about the flow that it answers.

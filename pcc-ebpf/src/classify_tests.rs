@@ -126,7 +126,7 @@ fn classify(tables: &Fake, settings: &Settings, headers: &Headers, now: u32) -> 
     match recall(tables, settings, headers, now) {
         Recall::Cached { mark, refresh } => Verdict::Cached { mark, refresh },
         Recall::Leave(reason) => Verdict::Leave(reason),
-        Recall::Unknown => {
+        Recall::Unknown { .. } => {
             let choice = choose(tables, settings, headers, POLICY_DEFAULT, now);
             if choice.mark == 0 { Verdict::Leave(choice.counter) } else { Verdict::Chosen(choice) }
         }

@@ -224,10 +224,10 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, device: &Device, headers: 
                 access::end(&headers.key);
             }
         }
-        Recall::Unknown => {
+        Recall::Unknown { is_cached } => {
             let walk = Walk::new(settings, headers.family);
             if let Some(scratch) = access::set_aside(settings, headers, device.number, 0, walk) {
-                mark_by_policy(ctx, settings, scratch, now);
+                mark_by_policy(ctx, settings, scratch, is_cached, now);
             }
         }
         Recall::Leave(counter) => access::count(counter),
@@ -236,7 +236,7 @@ fn mark_by_flow(ctx: &TcContext, settings: &Settings, device: &Device, headers: 
 
 /// Chooses for a flow that the cache does not know. The functions that it calls are together too large for one stack.
 #[inline(always)]
-fn mark_by_policy(ctx: &TcContext, settings: &Settings, scratch: &mut Scratch, now: u32) {
+fn mark_by_policy(ctx: &TcContext, settings: &Settings, scratch: &mut Scratch, is_cached: bool, now: u32) {
     let ruled = scratch.walking.walk.next != 0;
     if ruled {
         walk(scratch);
@@ -260,7 +260,8 @@ fn mark_by_policy(ctx: &TcContext, settings: &Settings, scratch: &mut Scratch, n
     access::set_mark(ctx, settings.mark_mask, choice.mark);
     if headers.cacheable {
         let flow = choice.flow(settings);
-        if !access::correct(&headers.key, &flow) && is_remembered_at_once(headers, ruled) {
+        let is_corrected = is_cached && access::correct(&headers.key, &flow);
+        if !is_corrected && is_remembered_at_once(headers, ruled) {
             access::remember(&headers.key, &flow);
         }
     }

@@ -84,7 +84,7 @@ impl Model {
                 self.end_if_closed(&headers, &headers.key);
                 (foreign | mark, Counter::CacheHit)
             }
-            Recall::Unknown => {
+            Recall::Unknown { .. } => {
                 let number = self.policy_of(&headers, ifindex);
                 let choice = choose(self, &self.settings, &headers, number, now);
                 let ruled = Walk::new(&self.settings, headers.family).next != 0;
