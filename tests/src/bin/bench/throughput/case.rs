@@ -13,6 +13,9 @@ pub enum Family {
     V6,
 }
 
+/// So many connections tables of the usual size have room for, and candidates need not forget.
+pub const FEW: u32 = 1_000;
+
 /// Packets of established connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Packets {
@@ -44,6 +47,11 @@ impl Case {
     /// 64 bytes, a million flows.
     pub const fn many(family: Family) -> Self {
         Self::Packets(Packets { family, size: 64, flows: 1_000_000 })
+    }
+
+    /// Whether so many connections are known at once that pcc and the kernel need larger tables than they usually have.
+    pub fn is_large(self) -> bool {
+        matches!(self, Self::Packets(Packets { flows, .. }) if flows > FEW)
     }
 
     /// What its figures count.

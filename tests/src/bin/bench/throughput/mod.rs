@@ -27,7 +27,7 @@ mod traffic;
 mod under_load;
 
 use candidate::Candidate;
-use case::{Case, Family, Packets};
+use case::{Case, FEW, Family, Packets};
 use limits::Limits;
 use machine::Machine;
 use memory::Memory;
@@ -76,7 +76,6 @@ const KNOWN: u32 = 1_000_000;
 const PIECES: u32 = 10;
 /// So many connections all candidates can have at the same time, and need not forget.
 const SHARED: u32 = 100_000;
-const FEW: u32 = 1_000;
 /// What a TCP transfer takes.
 const TRANSFER: Duration = Duration::from_millis(1_000);
 
@@ -119,21 +118,34 @@ fn perform(options: &Options) -> Result<bool> {
 
 fn measure(plan: &Plan, candidates: &[Candidate]) -> Result<Report> {
     stand::keep_off()?;
-    let _limits = plan.is_large.then(Limits::raise).transpose()?;
-    let room = if plan.is_large {
+    let (large, usual): (Vec<_>, Vec<_>) = plan.cases.iter().copied().partition(|(case, _)| case.is_large());
+    let mut report = Report::new(Machine::here());
+    if !usual.is_empty() {
+        measure_in(&mut report, plan, &usual, candidates, Room { flows: 1 << 16, shortcuts: 1 << 16 })?;
+    }
+    if !large.is_empty() {
+        let _limits = Limits::raise()?;
         // Both directions of a million connections, and what LRU maps need to find something to forget.
-        Room { flows: 1 << 21, shortcuts: 1 << 22 }
-    } else {
-        Room { flows: 1 << 16, shortcuts: 1 << 16 }
-    };
+        measure_in(&mut report, plan, &large, candidates, Room { flows: 1 << 21, shortcuts: 1 << 22 })?;
+    }
+    Ok(report)
+}
+
+/// Measures `cases` with maps of one size.
+fn measure_in(
+    report: &mut Report,
+    plan: &Plan,
+    cases: &[(Case, u32)],
+    candidates: &[Candidate],
+    room: Room,
+) -> Result<()> {
     let mut stands = Vec::new();
     for candidate in candidates {
         eprintln!("{candidate}: setting up");
         stands.push(Stand::new(*candidate, room)?);
     }
-    let mut report = Report::new(Machine::here());
     for round in 0..plan.rounds {
-        for (case, _) in plan.cases.iter().filter(|(_, rounds)| round < *rounds) {
+        for (case, _) in cases.iter().filter(|(_, rounds)| round < *rounds) {
             let figures = match case {
                 Case::Packets(packets) if packets.flows <= SHARED => costs(&mut stands, packets, round, plan.time)?,
                 Case::Connections(family) => new_connections(&mut stands, *family, round, plan.new)?,
@@ -149,6 +161,9 @@ fn measure(plan: &Plan, candidates: &[Candidate]) -> Result<Report> {
             }
         }
     }
+    if report.memory.is_some() {
+        return Ok(());
+    }
     for stand in &mut stands {
         let Some(pcc) = &stand.pcc else { continue };
         report.memory = Some(Memory::of(pcc.id())?);
@@ -163,7 +178,7 @@ fn measure(plan: &Plan, candidates: &[Candidate]) -> Result<Report> {
             Err(error) => eprintln!("error: {error:#}"),
         }
     }
-    Ok(report)
+    Ok(())
 }
 
 /// What a packet costs each of `stands`, by its place: they take turns with short pieces, and the least of a stand's pieces counts.

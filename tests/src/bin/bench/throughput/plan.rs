@@ -14,8 +14,6 @@ pub struct Plan {
     pub time: Duration,
     /// Connections that are opened for a figure.
     pub new: u32,
-    /// Whether there are a million connections at once.
-    pub is_large: bool,
 }
 
 /// Rounds with a million connections: it takes long until all of them are known.
@@ -29,7 +27,7 @@ impl Plan {
         let new = families.map(Case::Connections);
         let bulk = [true, false].map(|offloads| Case::Bulk { streams: 1, offloads });
         let cases = small.into_iter().chain(new).chain(bulk).map(|case| (case, rounds)).collect();
-        Self { rounds, cases, time: Duration::from_millis(300), new: 30_000, is_large: false }
+        Self { rounds, cases, time: Duration::from_millis(300), new: 30_000 }
     }
 
     /// Everything.
@@ -45,7 +43,7 @@ impl Plan {
         for streams in [1, 16] {
             cases.extend([true, false].map(|offloads| (Case::Bulk { streams, offloads }, rounds)));
         }
-        Self { rounds, cases, time: Duration::from_millis(600), new: 50_000, is_large: true }
+        Self { rounds, cases, time: Duration::from_millis(600), new: 50_000 }
     }
 
     /// Of all of these only `cases`.
