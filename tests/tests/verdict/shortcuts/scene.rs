@@ -39,7 +39,6 @@ pub trait Family: Address {
     fn of_words(words: [u32; 4]) -> Self;
     fn put(bench: &mut Bench, key: &ShortcutKey<Self>, shortcut: &Shortcut<Self::Stored>);
     fn get(bench: &mut Bench, key: &ShortcutKey<Self>) -> Option<Shortcut<Self::Stored>>;
-    fn forget(bench: &mut Bench, key: &ShortcutKey<Self>);
     fn bytes(self) -> Vec<u8>;
 }
 
@@ -69,10 +68,6 @@ impl Family for u32 {
     fn get(bench: &mut Bench, key: &ShortcutKey<Self>) -> Option<Shortcut<Self>> {
         let map = bench.plane.ebpf().map_mut(Self::MAP).unwrap();
         BpfHashMap::<_, ShortcutKey<Self>, Shortcut<Self>>::try_from(map).unwrap().get(key, 0).ok()
-    }
-    fn forget(bench: &mut Bench, key: &ShortcutKey<Self>) {
-        let map = bench.plane.ebpf().map_mut(Self::MAP).unwrap();
-        let _ = BpfHashMap::<_, ShortcutKey<Self>, Shortcut<Self>>::try_from(map).unwrap().remove(key);
     }
     fn bytes(self) -> Vec<u8> {
         self.to_ne_bytes().to_vec()
@@ -107,10 +102,6 @@ impl Family for [u32; 4] {
     fn get(bench: &mut Bench, key: &ShortcutKey<Self>) -> Option<Shortcut<Address6>> {
         let map = bench.plane.ebpf().map_mut(Self::MAP).unwrap();
         BpfHashMap::<_, ShortcutKey<Self>, Shortcut<Address6>>::try_from(map).unwrap().get(key, 0).ok()
-    }
-    fn forget(bench: &mut Bench, key: &ShortcutKey<Self>) {
-        let map = bench.plane.ebpf().map_mut(Self::MAP).unwrap();
-        let _ = BpfHashMap::<_, ShortcutKey<Self>, Shortcut<Address6>>::try_from(map).unwrap().remove(key);
     }
     fn bytes(self) -> Vec<u8> {
         self.map(u32::to_ne_bytes).concat()
