@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use aya::programs::{SchedClassifier, TcAttachType};
+use pcc_ebpf::abi::map;
 use pcc_userspace::config::{Configuration, Paths, flags::ConfigFlags};
 use pcc_userspace::host::linux::Linux;
 use pcc_userspace::instance::Instance;
@@ -77,17 +78,17 @@ fn assert_present(lab: &Lab, before: &HostState) -> BpfObjects {
     let links = if tcx(lab).is_some() { attached().1 } else { 0 };
     let expected = (attached().0, attached().1, links);
     assert_eq!((objects.programs.len(), objects.places.len(), objects.links.len()), expected);
-    // One map belongs to the programs of sockets, which are on no device.
-    assert_eq!(our_maps(&objects).len(), pcc_ebpf::abi::map::ALL.len() - 1, "{:?}", objects.maps);
+    // One map belongs to the programs of sockets, which are on no device, and one to that of XDP.
+    assert_eq!(our_maps(&objects).len(), map::ALL.len() - 2, "{:?}", objects.maps);
     assert_ne!(HostState::diff(before, &lab.host_state()), "");
     assert!(!marked_connections(lab.router(), OURS).is_empty());
     objects
 }
 
-/// Maps that are pinned: neither the loader nor the programs make them anew for each load.
+/// Maps that are pinned: neither the loader nor the programs make them anew for each load. But for that of XDP alone.
 fn our_maps(objects: &BpfObjects) -> Vec<(u32, String)> {
-    let is_pinned = |name: &str| pcc_ebpf::abi::map::ALL.contains(&name);
-    objects.maps.clone().into_iter().filter(|(_, name)| is_pinned(name)).collect()
+    let is_ours = |name: &str| map::ALL.contains(&name) && name != map::FRAMES;
+    objects.maps.clone().into_iter().filter(|(_, name)| is_ours(name)).collect()
 }
 
 /// The revision of the LAN device's TCX ingress, and how many programs are there; `None` before Linux 6.6.
