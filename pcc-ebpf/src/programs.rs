@@ -66,30 +66,47 @@ pub fn pcc_wan_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn pcc_wan_out(ctx: TcContext) -> i32 {
     if let Some((settings, device)) = context(&ctx) {
-        let mark = access::mark(&ctx) & settings.mark_mask;
-        let confirmed = mark & settings.mark_confirmed != 0;
-        let missed = mark & settings.mark_missed != 0;
-        let plain = mark & !(settings.mark_confirmed | settings.mark_missed);
-        let ours = mark != 0 && Maps.uplink(device.uplink).is_some_and(|uplink| uplink.mark == plain);
-        access::traffic(device.uplink, |traffic| {
-            traffic.packets_out += access::segments(&ctx);
-            traffic.bytes_out += ctx.len() as u64;
-            if ours && !confirmed {
-                traffic.connections += 1;
-            }
-        });
-        if ours && confirmed && missed {
-            access::count(Counter::Relearned);
-        }
-        if ours && confirmed && device.shortcuts & GIVES != 0 {
-            learn_way(&ctx, settings, &device);
-        }
-        // Answers to the router itself are seen nowhere.
-        if ours && !confirmed && access::is_forwarded(&ctx) {
-            note_question(&ctx, &device);
+        match leaving(&ctx, settings, &device) {
+            CONFIRMED if device.shortcuts & GIVES != 0 => learn_way(&ctx, settings, &device),
+            // Answers to the router itself are seen nowhere.
+            BEGINS if access::is_forwarded(&ctx) => note_question(&ctx, &device),
+            _ => {}
         }
     }
     TC_ACT_UNSPEC
+}
+
+/// What [`leaving`] says of a packet that is none of ours.
+const OTHER: u32 = 0;
+/// Of the first packet of a connection.
+const BEGINS: u32 = 1;
+/// Of one that conntrack confirmed.
+const CONFIRMED: u32 = 2;
+
+/// Counts a packet that leaves by an uplink. Not a part of its caller, whose stack must leave room for [`learn_way`]: Linux 6.1
+/// rounds both up to 32 bytes, and they may have 512 together.
+#[inline(never)]
+fn leaving(ctx: &TcContext, settings: &Settings, device: &Device) -> u32 {
+    let mark = access::mark(ctx) & settings.mark_mask;
+    let confirmed = mark & settings.mark_confirmed != 0;
+    let missed = mark & settings.mark_missed != 0;
+    let plain = mark & !(settings.mark_confirmed | settings.mark_missed);
+    let ours = mark != 0 && Maps.uplink(device.uplink).is_some_and(|uplink| uplink.mark == plain);
+    access::traffic(device.uplink, |traffic| {
+        traffic.packets_out += access::segments(ctx);
+        traffic.bytes_out += ctx.len() as u64;
+        if ours && !confirmed {
+            traffic.connections += 1;
+        }
+    });
+    if ours && confirmed && missed {
+        access::count(Counter::Relearned);
+    }
+    match (ours, confirmed) {
+        (false, _) => OTHER,
+        (true, false) => BEGINS,
+        (true, true) => CONFIRMED,
+    }
 }
 
 /// Ingress of a device of a RouterOS configuration: walks chain prerouting.
