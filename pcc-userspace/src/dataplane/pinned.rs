@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result};
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use pcc_ebpf::abi::{
-    ABI, Device, Epoch, Flow, FlowKey, Settings, Shortcut, Shortcut4, Shortcut6, ShortcutKey4, ShortcutKey6, Uplink,
-    map, way,
+    ABI, Device, Epoch, Flow, FlowKey, Settings, Shortcut, Shortcut4, Shortcut6, ShortcutKey, ShortcutKey4,
+    ShortcutKey6, Uplink, map, way,
 };
-use pcc_ebpf::shortcut;
+use pcc_ebpf::shortcut::{self, Address, Passage};
 
-use super::shortcuts::{passage4, passage6, tick};
+use super::shortcuts::{key4, key6, tick};
 
 /// The maps of a data path, for reading. Reading does not count as use: it keeps nothing in a cache.
 pub struct Pinned {
@@ -82,17 +82,11 @@ impl Pinned {
     /// # Errors
     /// The kernel refuses to tell.
     pub fn shortcut(&self, ends: (SocketAddr, SocketAddr), protocol: u8, devices: &[u32]) -> Result<Option<Taken>> {
-        for way in devices.iter().map(|ifindex| way(*ifindex, protocol.into())) {
-            let taken = match (passage4(ends, way), passage6(ends, way)) {
-                (Some(passage), _) => self.taken(&self.short4, &passage.key, passage.check())?,
-                (_, Some(passage)) => self.taken(&self.short6, &passage.key, passage.check())?,
-                (None, None) => None,
-            };
-            if taken.is_some() {
-                return Ok(taken);
-            }
+        match (key4(ends), key6(ends)) {
+            (Some(key), _) => self.taken(&self.short4, key, protocol, devices),
+            (_, Some(key)) => self.taken(&self.short6, key, protocol, devices),
+            (None, None) => Ok(None),
         }
-        Ok(None)
     }
 
     /// Shortcuts are learned and taken.
@@ -108,16 +102,22 @@ impl Pinned {
         Ok(self.epochs.get(&uplink, 0)?.lease)
     }
 
-    fn taken<K: Pod, A: Copy + 'static>(
+    fn taken<A: Address>(
         &self,
-        map: &HashMap<MapData, K, Shortcut<A>>,
-        key: &K,
-        check: u32,
+        map: &HashMap<MapData, ShortcutKey<A>, Shortcut<A::Stored>>,
+        key: ShortcutKey<A>,
+        protocol: u8,
+        devices: &[u32],
     ) -> Result<Option<Taken>>
     where
-        Shortcut<A>: Pod,
+        ShortcutKey<A>: Pod,
+        Shortcut<A::Stored>: Pod,
     {
-        let Some(shortcut) = found(map.get(key, 0))?.filter(|it| it.check == check) else { return Ok(None) };
+        let Some(shortcut) = found(map.get(&key, 0))? else { return Ok(None) };
+        let by = |ifindex: &u32| Passage { key, way: way(*ifindex, protocol.into()) };
+        if !devices.iter().any(|ifindex| by(ifindex).check() == shortcut.check) {
+            return Ok(None);
+        }
         let epoch = self.epochs.get(&shortcut.uplink.into(), 0)?;
         let holds = shortcut::holds(&shortcut, &epoch, tick());
         Ok(Some(Taken { packets: shortcut.packets, bytes: shortcut.bytes, holds }))

@@ -6,9 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result};
 use aya::Pod;
 use aya::maps::{HashMap, MapError};
-use pcc_ebpf::abi::{Epoch, MAX_UPLINK, Shortcut4, Shortcut6, ShortcutKey, TICK, map};
+use pcc_ebpf::abi::{Epoch, MAX_UPLINK, Shortcut4, Shortcut6, ShortcutKey, ShortcutKey4, ShortcutKey6, TICK, map};
 use pcc_ebpf::flow;
-use pcc_ebpf::shortcut::Passage;
 
 use super::DataPlane;
 use crate::host::netlink::Ended;
@@ -51,8 +50,8 @@ impl DataPlane {
 
     /// Forgets both shortcuts of each of the connections that ended.
     pub fn forget_connections(&mut self, ended: &[Ended]) -> Result<()> {
-        self.forget::<_, Shortcut4>(map::SHORT4, ended, |ends| passage4(ends, 0).map(|passage| passage.key))?;
-        self.forget::<_, Shortcut6>(map::SHORT6, ended, |ends| passage6(ends, 0).map(|passage| passage.key))
+        self.forget::<_, Shortcut4>(map::SHORT4, ended, key4)?;
+        self.forget::<_, Shortcut6>(map::SHORT6, ended, key6)
     }
 
     /// Removes the keys that `key` makes from the map called `name`.
@@ -87,20 +86,20 @@ pub(super) fn tick() -> u32 {
     (nanoseconds >> TICK) as u32
 }
 
-/// Packets from one end to the other that come in by `way`; `None` if they are not IPv4.
-pub(super) fn passage4((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<Passage<u32>> {
+/// The key of packets from one end to the other; `None` if they are not IPv4.
+pub(super) fn key4((from, to): (SocketAddr, SocketAddr)) -> Option<ShortcutKey4> {
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else { return None };
     let [source, destination] = [source, destination].map(|address| u32::from_ne_bytes(address.octets()));
     let [source_port, destination_port] = [from, to].map(|end| end.port().to_be());
-    Some(Passage { key: ShortcutKey { source, destination, source_port, destination_port }, way })
+    Some(ShortcutKey { source, destination, source_port, destination_port })
 }
 
 /// Likewise of IPv6.
-pub(super) fn passage6((from, to): (SocketAddr, SocketAddr), way: u32) -> Option<Passage<[u32; 4]>> {
+pub(super) fn key6((from, to): (SocketAddr, SocketAddr)) -> Option<ShortcutKey6> {
     if from.is_ipv4() || to.is_ipv4() {
         return None;
     }
     let [source, destination] = [from, to].map(|end| flow::words(end.ip()));
     let [source_port, destination_port] = [from, to].map(|end| end.port().to_be());
-    Some(Passage { key: ShortcutKey { source, destination, source_port, destination_port }, way })
+    Some(ShortcutKey { source, destination, source_port, destination_port })
 }
