@@ -272,9 +272,18 @@ pub fn remember(key: &FlowKey, flow: &Flow) {
     }
 }
 
-/// Replaces a decision, if there is one: in its place, as the kernel would give it another entry first, and take the old one away.
+/// Stores what was learned about a decision that is mostly there.
 #[inline(always)]
-pub fn correct(key: &FlowKey, flow: &Flow) -> bool {
+pub fn correct(key: &FlowKey, flow: &Flow) {
+    if !replace(key, flow) {
+        remember(key, flow);
+    }
+}
+
+/// Replaces a decision; false if there is none. In its place, as the kernel would give it another entry first, and take the old one
+/// away.
+#[inline(always)]
+pub fn replace(key: &FlowKey, flow: &Flow) -> bool {
     let Some(entry) = maps::FLOWS.get_ptr_mut(key) else { return false };
     // SAFETY: the pointer comes from the map. Who reads half of it reads a wrong hint, which conntrack overrules.
     unsafe { *entry = *flow };

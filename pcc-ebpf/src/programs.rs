@@ -5,7 +5,7 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
 use pcc_ebpf::abi::device::GIVES;
-use pcc_ebpf::abi::{Counter, Device, Flow, FlowKey, Settings};
+use pcc_ebpf::abi::{Counter, Device, FlowKey, Settings};
 use pcc_ebpf::classify::{Lesson, Recall, Tables, closes, learn, recall};
 use pcc_ebpf::mangle::{self, Walk};
 use pcc_ebpf::packet::{Headers, Unread, parse};
@@ -67,26 +67,30 @@ pub fn pcc_wan_in(ctx: TcContext) -> i32 {
 pub fn pcc_wan_out(ctx: TcContext) -> i32 {
     if let Some((settings, device)) = context(&ctx) {
         match leaving(&ctx, settings, &device) {
-            CONFIRMED if device.shortcuts & GIVES != 0 => learn_way(&ctx, settings, &device),
+            Leaving::Confirmed if device.shortcuts & GIVES != 0 => learn_way(&ctx, settings, &device),
             // Answers to the router itself are seen nowhere.
-            BEGINS if access::is_forwarded(&ctx) => note_question(&ctx, &device),
+            Leaving::Begins if access::is_forwarded(&ctx) => note_question(&ctx, &device),
             _ => {}
         }
     }
     TC_ACT_UNSPEC
 }
 
-/// What [`leaving`] says of a packet that is none of ours.
-const OTHER: u32 = 0;
-/// Of the first packet of a connection.
-const BEGINS: u32 = 1;
-/// Of one that conntrack confirmed.
-const CONFIRMED: u32 = 2;
+/// What a packet that leaves by an uplink is.
+#[repr(u32)]
+enum Leaving {
+    /// None of ours.
+    Other,
+    /// The first of its connection.
+    Begins,
+    /// One that conntrack confirmed.
+    Confirmed,
+}
 
 /// Counts a packet that leaves by an uplink. Not a part of its caller, whose stack must leave room for [`learn_way`]: Linux 6.1
 /// rounds both up to 32 bytes, and they may have 512 together.
 #[inline(never)]
-fn leaving(ctx: &TcContext, settings: &Settings, device: &Device) -> u32 {
+fn leaving(ctx: &TcContext, settings: &Settings, device: &Device) -> Leaving {
     let mark = access::mark(ctx) & settings.mark_mask;
     let confirmed = mark & settings.mark_confirmed != 0;
     let missed = mark & settings.mark_missed != 0;
@@ -103,9 +107,9 @@ fn leaving(ctx: &TcContext, settings: &Settings, device: &Device) -> u32 {
         access::count(Counter::Relearned);
     }
     match (ours, confirmed) {
-        (false, _) => OTHER,
-        (true, false) => BEGINS,
-        (true, true) => CONFIRMED,
+        (false, _) => Leaving::Other,
+        (true, false) => Leaving::Begins,
+        (true, true) => Leaving::Confirmed,
     }
 }
 
@@ -142,7 +146,7 @@ pub fn pcc_mirror_out(ctx: TcContext) -> i32 {
         {
             let answered = headers.key.reversed();
             if let Lesson::Remember(flow, counter) = mangle::learn(&Maps, settings, mark, &answered, access::now()) {
-                learned(&answered, &flow);
+                access::correct(&answered, &flow);
                 access::count(counter);
             }
         }
@@ -160,7 +164,7 @@ fn learn_answer(ctx: &TcContext, settings: &Settings, device: &Device) -> bool {
     let answered = headers.key.reversed();
     let is_known = match learn(&Maps, settings, access::mark(ctx), &answered, access::now()) {
         Lesson::Remember(flow, counter) => {
-            learned(&answered, &flow);
+            access::correct(&answered, &flow);
             access::count(counter);
             note_answer(&headers, flow.uplink);
             false
@@ -172,14 +176,6 @@ fn learn_answer(ctx: &TcContext, settings: &Settings, device: &Device) -> bool {
         return false;
     }
     is_known
-}
-
-/// Stores what an answer taught.
-#[inline(always)]
-fn learned(answered: &FlowKey, flow: &Flow) {
-    if !access::correct(answered, flow) {
-        access::remember(answered, flow);
-    }
 }
 
 /// Notes that an address was asked.
@@ -277,8 +273,8 @@ fn mark_by_policy(ctx: &TcContext, settings: &Settings, scratch: &mut Scratch, i
     access::set_mark(ctx, settings.mark_mask, choice.mark);
     if headers.cacheable {
         let flow = choice.flow(settings);
-        let is_corrected = is_cached && access::correct(&headers.key, &flow);
-        if !is_corrected && is_remembered_at_once(headers, ruled) {
+        let is_replaced = is_cached && access::replace(&headers.key, &flow);
+        if !is_replaced && is_remembered_at_once(headers, ruled) {
             access::remember(&headers.key, &flow);
         }
     }
