@@ -70,8 +70,8 @@ pub struct Options {
 
 /// Runs of a figure that failed, before it is given up: others on the machine can take the processor away.
 const TRIES: u32 = 3;
-/// Connections that are there before those that are opened to be counted.
-const KNOWN: u32 = 1_000_000;
+/// The first of the connections that are opened to be counted; no other case has it.
+const NEW: u32 = 1_000_000;
 /// Pieces of the time of one figure.
 const PIECES: u32 = 10;
 /// So many connections all candidates can have at the same time, and need not forget.
@@ -210,7 +210,7 @@ fn new_connections(stands: &mut [Stand], family: Family, round: u32, new: u32) -
     let places: Vec<_> = (0..stands.len()).filter(|place| stands[*place].candidate.tracks()).collect();
     let mut least = vec![f64::INFINITY; places.len()];
     for piece in 0..PIECES {
-        let first = KNOWN + round * new + piece * (new / PIECES);
+        let first = NEW + round * new + piece * (new / PIECES);
         for turn in rotated(places.len(), round + piece) {
             let stand = &mut stands[places[turn]];
             let cost =
